@@ -1,0 +1,166 @@
+//! The model of a database: plain data, as `catalog` reads it and `ddl` writes it.
+//!
+//! In: rows of the system catalogs (deserialized by `catalog`). Out: one [`Database`]. Nothing here talks to a
+//! server or knows SQL text, apart from definitions that the server itself renders (`pg_get_viewdef` and its kin).
+
+use serde::Deserialize;
+
+/// The system catalog that an object's row is in; with the OID it names any object of a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+pub enum Class {
+    /// Access method.
+    #[serde(rename = "pg_am")]
+    AccessMethod,
+    /// Column default or generation expression.
+    #[serde(rename = "pg_attrdef")]
+    ColumnDefault,
+    /// Cast.
+    #[serde(rename = "pg_cast")]
+    Cast,
+    /// Table, index, sequence, view, materialized view, composite type, foreign table, partitioned table or index.
+    #[serde(rename = "pg_class")]
+    Relation,
+    /// Collation.
+    #[serde(rename = "pg_collation")]
+    Collation,
+    /// Constraint of a table or domain.
+    #[serde(rename = "pg_constraint")]
+    Constraint,
+    /// Encoding conversion.
+    #[serde(rename = "pg_conversion")]
+    Conversion,
+    /// Default privileges.
+    #[serde(rename = "pg_default_acl")]
+    DefaultAcl,
+    /// Event trigger.
+    #[serde(rename = "pg_event_trigger")]
+    EventTrigger,
+    /// Extension.
+    #[serde(rename = "pg_extension")]
+    Extension,
+    /// Foreign-data wrapper.
+    #[serde(rename = "pg_foreign_data_wrapper")]
+    ForeignDataWrapper,
+    /// Foreign server.
+    #[serde(rename = "pg_foreign_server")]
+    ForeignServer,
+    /// Procedural language.
+    #[serde(rename = "pg_language")]
+    Language,
+    /// Schema.
+    #[serde(rename = "pg_namespace")]
+    Namespace,
+    /// Operator class.
+    #[serde(rename = "pg_opclass")]
+    OperatorClass,
+    /// Operator.
+    #[serde(rename = "pg_operator")]
+    Operator,
+    /// Operator family.
+    #[serde(rename = "pg_opfamily")]
+    OperatorFamily,
+    /// Row-level security policy.
+    #[serde(rename = "pg_policy")]
+    Policy,
+    /// Function, procedure, aggregate or window function.
+    #[serde(rename = "pg_proc")]
+    Function,
+    /// Publication.
+    #[serde(rename = "pg_publication")]
+    Publication,
+    /// Schema of a publication.
+    #[serde(rename = "pg_publication_namespace")]
+    PublicationSchema,
+    /// Table of a publication.
+    #[serde(rename = "pg_publication_rel")]
+    PublicationTable,
+    /// Rewrite rule, a view's own `_RETURN` too.
+    #[serde(rename = "pg_rewrite")]
+    Rule,
+    /// Extended statistics object.
+    #[serde(rename = "pg_statistic_ext")]
+    Statistics,
+    /// Subscription.
+    #[serde(rename = "pg_subscription")]
+    Subscription,
+    /// Transform.
+    #[serde(rename = "pg_transform")]
+    Transform,
+    /// Trigger.
+    #[serde(rename = "pg_trigger")]
+    Trigger,
+    /// Text search configuration.
+    #[serde(rename = "pg_ts_config")]
+    TextSearchConfiguration,
+    /// Text search dictionary.
+    #[serde(rename = "pg_ts_dict")]
+    TextSearchDictionary,
+    /// Text search parser.
+    #[serde(rename = "pg_ts_parser")]
+    TextSearchParser,
+    /// Text search template.
+    #[serde(rename = "pg_ts_template")]
+    TextSearchTemplate,
+    /// Type, domain or range type.
+    #[serde(rename = "pg_type")]
+    Type,
+    /// User mapping.
+    #[serde(rename = "pg_user_mapping")]
+    UserMapping,
+    /// A catalog that no object of ours depends on, or that a newer server has.
+    #[serde(other)]
+    Other,
+}
+
+/// Names one object of the source database. OIDs are the source's; they mean nothing on the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+pub struct ObjectId {
+    /// The catalog.
+    pub class: Class,
+    /// The row in it.
+    pub oid: u32,
+}
+
+impl ObjectId {
+    /// Names the object `oid` of the catalog `class`.
+    pub fn new(class: Class, oid: u32) -> ObjectId {
+        ObjectId { class, oid }
+    }
+}
+
+/// One row of pg_depend: `object` needs `referenced`.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Dependency {
+    /// The object that depends.
+    pub object: ObjectId,
+    /// Its column number, 0 for the whole object.
+    pub subid: i32,
+    /// What it depends on.
+    pub referenced: ObjectId,
+    /// Column number there, 0 for the whole object.
+    pub refsubid: i32,
+    /// `n` normal, `a` auto, `i` internal, `P`/`S` partition, `e` extension, `x` automatic extension.
+    pub kind: char,
+}
+
+/// One privilege of an access control list, as `aclexplode` gives it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+pub struct Grant {
+    /// Role that granted it.
+    pub grantor: String,
+    /// Role that has it; `None` is PUBLIC.
+    pub grantee: Option<String>,
+    /// `SELECT`, `USAGE`, …
+    pub privilege: String,
+    /// WITH GRANT OPTION.
+    pub grantable: bool,
+}
+
+/// Privileges of an object beside those that it was born with: the difference is what has to be granted and revoked.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Default)]
+pub struct Acl {
+    /// What the object has; `None` where the catalog column is null (the default holds).
+    pub current: Option<Vec<Grant>>,
+    /// What `acldefault` gives an object of this kind and owner.
+    pub default: Vec<Grant>,
+}
