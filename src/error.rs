@@ -47,7 +47,14 @@ const STATEMENT_LIMIT: usize = 1024;
 impl Error {
     /// A failure of `kind`; `what` is a primary line: lower case, no full stop.
     pub fn new(kind: ErrorKind, what: impl Into<String>) -> Error {
-        Error(Box::new(Inner { kind, what: what.into(), detail: None, hint: None, statement: None, server: None }))
+        Error(Box::new(Inner {
+            kind,
+            what: what.into(),
+            detail: None,
+            hint: None,
+            statement: None,
+            server: None,
+        }))
     }
 
     /// The work failed.

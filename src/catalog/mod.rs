@@ -3,6 +3,8 @@
 //! In: a connection to a server of major 10 or newer, in a repeatable read transaction with an empty `search_path`. Out: the
 //! model of `schema`. What may fail: the connection, and a catalog without read permission; both name the query.
 
+pub mod acl;
+
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};

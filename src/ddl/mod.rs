@@ -1,8 +1,95 @@
 //! Turns the model of a database into SQL, one file per object family; pure.
 //!
-//! In: `schema`'s plain data. Out: [`Item`]s, each one object as pg_dump counts them, with the statements that make it.
+//! In: `schema`'s plain data. Out: a [`Plan`] of [`Item`]s, each one object as pg_dump counts them, with the statements that
+//! make it. What may fail: a loop of dependencies that no repair breaks.
 
-use crate::schema::ObjectId;
+use std::collections::BTreeSet;
+
+use crate::schema::{Database, ObjectId};
+
+/// What is to be copied, in pg_dump's words; everything by default.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Owners (`--no-owner`).
+    pub owners: bool,
+    /// GRANT and REVOKE (`--no-privileges`).
+    pub privileges: bool,
+    /// Comments (`--no-comments`).
+    pub comments: bool,
+    /// Security labels (`--no-security-labels`).
+    pub security_labels: bool,
+    /// Publications (`--no-publications`).
+    pub publications: bool,
+    /// Subscriptions (`--no-subscriptions`).
+    pub subscriptions: bool,
+    /// Row-level security policies (`--no-policies`).
+    pub policies: bool,
+    /// Tablespaces of tables and indexes (`--no-tablespaces`).
+    pub tablespaces: bool,
+    /// Table access methods (`--no-table-access-method`).
+    pub table_access_methods: bool,
+    /// Compression methods of columns (`--no-toast-compression`).
+    pub toast_compression: bool,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            owners: true,
+            privileges: true,
+            comments: true,
+            security_labels: true,
+            publications: true,
+            subscriptions: true,
+            policies: true,
+            tablespaces: true,
+            table_access_methods: true,
+            toast_compression: true,
+        }
+    }
+}
+
+/// What every family's `items` function gets to see.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// The source's definition.
+    pub database: &'a Database,
+    /// What to copy.
+    pub options: &'a Options,
+    /// `server_version_num` of the target.
+    pub target_version: u32,
+    /// Parts that must be made on their own to break a loop of dependencies: column defaults, check constraints and
+    /// `_RETURN` rules by their ids, functions and materialized views (by their rule) that have to wait for post-data, range
+    /// types that need a shell. The family leaves the part out of its usual item and writes a second item for it.
+    pub separate: &'a BTreeSet<ObjectId>,
+}
+
+/// Something that stays behind, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotCopied {
+    /// pg_dump's name of the kind.
+    pub kind: String,
+    /// The object's name, qualified.
+    pub name: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Everything that has to be made.
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    /// In an order that a single session can follow.
+    pub items: Vec<Item>,
+    /// What is left out, in the order of kinds and names.
+    pub not_copied: Vec<NotCopied>,
+}
+
+impl Plan {
+    /// Notes that an object stays behind.
+    pub fn leave(&mut self, kind: &str, name: impl Into<String>, reason: impl Into<String>) {
+        self.not_copied.push(NotCopied { kind: kind.to_owned(), name: name.into(), reason: reason.into() });
+    }
+}
 
 /// pg_dump's sections, and the two passes that pg_restore makes after them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

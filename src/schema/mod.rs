@@ -3,7 +3,92 @@
 //! In: rows of the system catalogs (deserialized by `catalog`). Out: one [`Database`]. Nothing here talks to a
 //! server or knows SQL text, apart from definitions that the server itself renders (`pg_get_viewdef` and its kin).
 
+pub mod collation;
+pub mod data_type;
+pub mod database;
+pub mod extension;
+pub mod foreign;
+pub mod function;
+pub mod language;
+pub mod namespace;
+pub mod note;
+pub mod operator;
+pub mod publication;
+pub mod role;
+pub mod text_search;
+
 use serde::Deserialize;
+
+/// Everything of one database that can be copied, each kind in the order of its names.
+#[derive(Debug, Clone, Default)]
+pub struct Database {
+    /// `server_version_num` of the server it was read from: 150018.
+    pub version: u32,
+    /// Its name there.
+    pub name: String,
+    /// Owner, privileges, settings.
+    pub properties: database::Properties,
+    /// Schemas.
+    pub schemas: Vec<namespace::Schema>,
+    /// Extensions.
+    pub extensions: Vec<extension::Extension>,
+    /// Objects of extensions and of the system whose privileges were changed after their creation.
+    pub changed_privileges: Vec<extension::ChangedPrivileges>,
+    /// Types of every kind but tables' row types.
+    pub types: Vec<data_type::Type>,
+    /// Functions, procedures and window functions.
+    pub functions: Vec<function::Function>,
+    /// Aggregates.
+    pub aggregates: Vec<function::Aggregate>,
+    /// Operators.
+    pub operators: Vec<operator::Operator>,
+    /// Operator families with their loose members.
+    pub operator_families: Vec<operator::OperatorFamily>,
+    /// Operator classes.
+    pub operator_classes: Vec<operator::OperatorClass>,
+    /// Access methods.
+    pub access_methods: Vec<operator::AccessMethod>,
+    /// Casts.
+    pub casts: Vec<data_type::Cast>,
+    /// Transforms.
+    pub transforms: Vec<language::Transform>,
+    /// Procedural languages.
+    pub languages: Vec<language::Language>,
+    /// Collations.
+    pub collations: Vec<collation::Collation>,
+    /// Encoding conversions.
+    pub conversions: Vec<collation::Conversion>,
+    /// Text search parsers.
+    pub text_search_parsers: Vec<text_search::Parser>,
+    /// Text search templates.
+    pub text_search_templates: Vec<text_search::Template>,
+    /// Text search dictionaries.
+    pub text_search_dictionaries: Vec<text_search::Dictionary>,
+    /// Text search configurations.
+    pub text_search_configurations: Vec<text_search::Configuration>,
+    /// Foreign-data wrappers.
+    pub foreign_data_wrappers: Vec<foreign::Wrapper>,
+    /// Foreign servers.
+    pub foreign_servers: Vec<foreign::Server>,
+    /// User mappings.
+    pub user_mappings: Vec<foreign::UserMapping>,
+    /// Publications.
+    pub publications: Vec<publication::Publication>,
+    /// Subscriptions.
+    pub subscriptions: Vec<publication::Subscription>,
+    /// Event triggers.
+    pub event_triggers: Vec<function::EventTrigger>,
+    /// ALTER DEFAULT PRIVILEGES.
+    pub default_privileges: Vec<database::DefaultPrivileges>,
+    /// Comments on all of the above and on the relations' kinds.
+    pub comments: Vec<note::Comment>,
+    /// Security labels likewise.
+    pub security_labels: Vec<note::SecurityLabel>,
+    /// pg_depend, between objects that are not the system's own.
+    pub dependencies: Vec<Dependency>,
+    /// What exists in the source but could not be read, as (kind, name, reason).
+    pub unread: Vec<(String, String, String)>,
+}
 
 /// The system catalog that an object's row is in; with the OID it names any object of a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
@@ -41,6 +126,9 @@ pub enum Class {
     /// Foreign-data wrapper.
     #[serde(rename = "pg_foreign_data_wrapper")]
     ForeignDataWrapper,
+    /// The database itself.
+    #[serde(rename = "pg_database")]
+    Database,
     /// Foreign server.
     #[serde(rename = "pg_foreign_server")]
     ForeignServer,

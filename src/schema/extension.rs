@@ -1,0 +1,40 @@
+//! Extensions, and privileges changed on objects that are not dumped themselves.
+
+use serde::Deserialize;
+
+use super::{Acl, ObjectId};
+
+/// An extension.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Extension {
+    /// pg_extension.oid.
+    pub oid: u32,
+    /// Name.
+    pub name: String,
+    /// The schema that holds its objects.
+    pub schema: String,
+    /// Installed version.
+    pub version: String,
+    /// Can be moved to another schema.
+    pub relocatable: bool,
+}
+
+/// An object that an extension or initdb made and whose privileges differ from those it was made with
+/// (pg_init_privs).
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ChangedPrivileges {
+    /// The object.
+    pub id: ObjectId,
+    /// GRANT's word for the kind: `TABLE`, `SEQUENCE`, `FUNCTION`, `PROCEDURE`, `TYPE`, `SCHEMA`, `LANGUAGE`, …
+    pub kind: String,
+    /// Schema, if the kind has one.
+    pub schema: Option<String>,
+    /// The quoted and qualified name, with arguments for functions.
+    pub identity: String,
+    /// The column, quoted, when the privileges are a column's.
+    pub column: Option<String>,
+    /// Owning role.
+    pub owner: String,
+    /// What it has now; `default` is what it was made with.
+    pub acl: Acl,
+}
