@@ -1,0 +1,126 @@
+//! A database of a test, spoken to by psql.
+
+use super::cluster::Cluster;
+use super::programs::{client, run_to_end};
+use std::io::Write;
+use std::path::Path;
+use std::process::Stdio;
+
+/// Characters that no test data holds, between columns and rows of psql's output.
+const COLUMN_END: &str = "\u{1f}";
+const ROW_END: &str = "\u{1e}";
+
+/// A database; dropped with the handle where a test made it.
+#[derive(Debug)]
+pub(crate) struct Database<'a> {
+    cluster: &'a Cluster,
+    name: String,
+    dropped: bool,
+}
+
+impl<'a> Database<'a> {
+    pub(super) fn new(cluster: &'a Cluster, name: String, dropped: bool) -> Database<'a> {
+        Database { cluster, name, dropped }
+    }
+
+    /// The server it is on.
+    pub(crate) fn cluster(&self) -> &'a Cluster {
+        self.cluster
+    }
+
+    /// Its name, not quoted.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its name as SQL writes it.
+    pub(crate) fn quoted_name(&self) -> String {
+        format!("\"{}\"", self.name.replace('"', "\"\""))
+    }
+
+    /// A superuser's URI, over TCP.
+    pub(crate) fn uri(&self) -> String {
+        self.cluster.uri(&self.name)
+    }
+
+    /// Runs statements by psql; the error is psql's stderr.
+    pub(crate) fn try_execute(&self, sql: &str) -> Result<String, String> {
+        self.psql(sql.as_bytes())
+    }
+
+    /// Runs statements by psql; panics with psql's words when one fails.
+    #[track_caller]
+    pub(crate) fn execute(&self, sql: &str) {
+        if let Err(error) = self.try_execute(sql) {
+            panic!("PostgreSQL {}, database {}: {error}", self.cluster.major(), self.name);
+        }
+    }
+
+    /// Runs a file by psql; panics with psql's words when a statement fails.
+    #[track_caller]
+    pub(crate) fn load(&self, file: &Path) {
+        let sql =
+            std::fs::read(file).unwrap_or_else(|error| panic!("could not read {}: {error}", file.display()));
+        if let Err(error) = self.psql(&sql) {
+            panic!("PostgreSQL {}, {}: {error}", self.cluster.major(), file.display());
+        }
+    }
+
+    /// The rows of a query as text, NULL as the empty string; panics with psql's words when it fails.
+    #[track_caller]
+    pub(crate) fn query(&self, sql: &str) -> Vec<Vec<String>> {
+        let text = match self.try_execute(sql) {
+            Ok(text) => text,
+            Err(error) => panic!("PostgreSQL {}, database {}: {error}", self.cluster.major(), self.name),
+        };
+        let rows = text.strip_suffix('\n').unwrap_or(&text);
+        let rows = rows.strip_suffix(ROW_END).unwrap_or(rows);
+        if rows.is_empty() {
+            return Vec::new();
+        }
+        rows.split(ROW_END).map(|row| row.split(COLUMN_END).map(str::to_owned).collect()).collect()
+    }
+
+    /// The first column of a query's first row; panics when there is none.
+    #[track_caller]
+    pub(crate) fn value(&self, sql: &str) -> String {
+        self.query(sql).swap_remove(0).swap_remove(0)
+    }
+
+    fn psql(&self, sql: &[u8]) -> Result<String, String> {
+        let mut command = client("psql");
+        command.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-F", COLUMN_END, "-R", ROW_END, "-f", "-", "-d"]);
+        command.arg(self.uri()).env("PGOPTIONS", "-c client_min_messages=warning");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("psql runs");
+        let mut stdin = child.stdin.take().expect("stdin is piped");
+        let output = std::thread::scope(|scope| {
+            // psql may stop reading at the first error: that is no failure of the writer's.
+            scope.spawn(move || drop(stdin.write_all(sql)));
+            child.wait_with_output().expect("psql ends")
+        });
+        let text = |bytes| String::from_utf8(bytes).expect("psql writes UTF-8");
+        if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+    }
+}
+
+impl Drop for Database<'_> {
+    fn drop(&mut self) {
+        if self.dropped {
+            let (name, literal) = (self.quoted_name(), self.name.replace('\'', "''"));
+            let mut command = client("psql");
+            // Slots and sessions of a test that was cut short stand in the way of dropping.
+            command.args(["-XAtq", "-d", &self.cluster.uri("postgres")]);
+            for statement in [
+                format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{literal}'"),
+                format!(
+                    "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = '{literal}'"
+                ),
+                format!("DROP DATABASE IF EXISTS {name}"),
+            ] {
+                command.args(["-c", &statement]);
+            }
+            run_to_end(&mut command);
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! What the tests stand on: PostgreSQL servers of every major, throw-away clusters, databases, the real binary, and
+//! comparing two databases.
+//!
+//! - [`server`]`(major)`: a cluster shared by all tests of a run, started by the first that asks; a test makes its
+//!   own [`Database`] there and drops it.
+//! - [`Cluster::start`]: a cluster of the test's own, where it needs its own settings, roles or faults.
+//! - [`Pgstream`]: the program under test, as a user runs it.
+//! - [`compare`]: what differs between two databases.
+//!
+//! Everything lives in a folder of the test run (see [`run`]) that is removed, servers stopped, when the run ends,
+//! however it ends.
+
+mod cluster;
+
+mod database;
+mod pgstream;
+mod programs;
+mod run;
+
+pub(crate) use cluster::{Auth, Cluster, Options, server};
+pub(crate) use database::Database;
+pub(crate) use pgstream::Pgstream;
+
+/// Every major that the tests run.
+pub(crate) const MAJORS: [u32; 9] = [10, 11, 12, 13, 14, 15, 16, 17, 18];

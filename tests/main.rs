@@ -1,0 +1,8 @@
+//! One integration binary: the real `pgstream` against real PostgreSQL servers, 10 to 18.
+//!
+//! `tests/run` fetches the servers and runs everything; `cargo test` and `cargo nextest run` do as well. What the
+//! tests stand on is in [`harness`].
+
+mod harness;
+mod layers;
+mod servers;
