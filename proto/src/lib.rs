@@ -13,6 +13,7 @@ pub mod frame;
 pub mod frontend;
 pub mod lsn;
 pub mod notice;
+pub mod session;
 pub mod sqlstate;
 
 pub use cursor::ParseError;
