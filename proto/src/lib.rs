@@ -7,6 +7,7 @@
 //!
 //! Format: the manual's chapter "Frontend/Backend Protocol".
 
+pub mod auth;
 pub mod backend;
 mod cursor;
 pub mod frame;
