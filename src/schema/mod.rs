@@ -4,18 +4,26 @@
 //! server or knows SQL text, apart from definitions that the server itself renders (`pg_get_viewdef` and its kin).
 
 pub mod collation;
+pub mod constraint;
 pub mod data_type;
 pub mod database;
 pub mod extension;
 pub mod foreign;
 pub mod function;
+pub mod index;
+pub mod inherit;
 pub mod language;
 pub mod namespace;
 pub mod note;
 pub mod operator;
 pub mod publication;
 pub mod role;
+pub mod sequence;
+pub mod statistics;
+pub mod table;
 pub mod text_search;
+pub mod trigger;
+pub mod view;
 
 use serde::Deserialize;
 
@@ -72,6 +80,24 @@ pub struct Database {
     pub foreign_servers: Vec<foreign::Server>,
     /// User mappings.
     pub user_mappings: Vec<foreign::UserMapping>,
+    /// Tables: ordinary, partitioned and foreign.
+    pub tables: Vec<table::Table>,
+    /// Views and materialized views.
+    pub views: Vec<view::View>,
+    /// Sequences.
+    pub sequences: Vec<sequence::Sequence>,
+    /// Indexes.
+    pub indexes: Vec<index::Index>,
+    /// Constraints of tables, of every kind.
+    pub constraints: Vec<constraint::Constraint>,
+    /// Triggers.
+    pub triggers: Vec<trigger::Trigger>,
+    /// Rewrite rules other than views' own.
+    pub rules: Vec<trigger::Rule>,
+    /// Row-level security policies.
+    pub policies: Vec<trigger::Policy>,
+    /// Extended statistics.
+    pub statistics: Vec<statistics::Statistics>,
     /// Publications.
     pub publications: Vec<publication::Publication>,
     /// Subscriptions.
