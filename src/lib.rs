@@ -1,5 +1,6 @@
 //! pgstream moves PostgreSQL databases between servers and keeps them in step until cutover.
 
+pub mod config;
 pub mod ddl;
 pub mod error;
 pub mod schema;
