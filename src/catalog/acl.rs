@@ -3,11 +3,16 @@
 /// SQL that yields the JSON of `schema::Acl` for the `aclitem[]` in `column`. `kind` is the SQL of acldefault's kind, quotes
 /// included (`'r'`, `'s'`, `'f'`, `'n'`, …), `owner` the SQL of the owner's OID.
 pub fn expression(column: &str, kind: &str, owner: &str) -> String {
-    between(column, &format!("pg_catalog.acldefault({kind}, {owner})"))
+    difference(column, &format!("pg_catalog.acldefault({kind}, {owner})"))
+}
+
+/// The same for a column of a table, which nobody has privileges on by default.
+pub fn column_expression(column: &str) -> String {
+    difference(column, "'{}'::aclitem[]")
 }
 
 /// The same where an object starts with the privileges `base`, an `aclitem[]`, instead of the kind's default.
-pub fn between(column: &str, base: &str) -> String {
+pub fn difference(column: &str, base: &str) -> String {
     format!(
         "CASE WHEN {column} IS NULL THEN pg_catalog.json_build_object('current', NULL, 'default', '[]'::json) \
          ELSE pg_catalog.json_build_object('current', {}, 'default', {}) END",

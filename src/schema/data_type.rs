@@ -59,8 +59,6 @@ pub struct Attribute {
     pub data_type: String,
     /// Collation, rendered, when it isn't the type's own.
     pub collation: Option<String>,
-    /// The column was dropped; it keeps its place where binary layouts matter, and is not copied.
-    pub dropped: bool,
 }
 
 /// A domain.

@@ -17,6 +17,21 @@ pub struct Extension {
     pub version: String,
     /// Can be moved to another schema.
     pub relocatable: bool,
+    /// Made by initdb (`plpgsql`): there already in every new database.
+    pub builtin: bool,
+    /// Its objects, which CREATE EXTENSION makes.
+    pub members: Vec<ObjectId>,
+    /// Tables whose data belongs to the user (pg_extension_config_dump).
+    pub configuration: Vec<ConfigurationTable>,
+}
+
+/// A table of an extension whose rows are copied.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ConfigurationTable {
+    /// pg_class.oid.
+    pub table: u32,
+    /// `WHERE …` that tells the user's rows, if not all of them.
+    pub condition: Option<String>,
 }
 
 /// An object that an extension or initdb made and whose privileges differ from those it was made with

@@ -110,6 +110,8 @@ pub struct Database {
     pub comments: Vec<note::Comment>,
     /// Security labels likewise.
     pub security_labels: Vec<note::SecurityLabel>,
+    /// ALTER … DEPENDS ON EXTENSION.
+    pub extension_dependencies: Vec<note::ExtensionDependency>,
     /// pg_depend, between objects that are not the system's own.
     pub dependencies: Vec<Dependency>,
     /// What exists in the source but could not be read, as (kind, name, reason).
@@ -173,6 +175,9 @@ pub enum Class {
     /// Operator family.
     #[serde(rename = "pg_opfamily")]
     OperatorFamily,
+    /// Role.
+    #[serde(rename = "pg_authid")]
+    Role,
     /// Row-level security policy.
     #[serde(rename = "pg_policy")]
     Policy,

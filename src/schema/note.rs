@@ -1,4 +1,4 @@
-//! Comments and security labels: text that hangs on other objects.
+//! What hangs on objects of any kind: comments, security labels, dependencies on extensions.
 
 use serde::Deserialize;
 
@@ -26,4 +26,15 @@ pub struct SecurityLabel {
     pub provider: String,
     /// The label.
     pub label: String,
+}
+
+/// An object that goes when an extension goes, without being its member.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ExtensionDependency {
+    /// The object.
+    pub id: ObjectId,
+    /// What ALTER takes.
+    pub subject: String,
+    /// The extension.
+    pub extension: String,
 }

@@ -5,6 +5,8 @@ use serde::Deserialize;
 /// A role.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Role {
+    /// pg_authid.oid.
+    pub oid: u32,
     /// Name.
     pub name: String,
     /// SUPERUSER.
