@@ -16,6 +16,9 @@ pub const VERSION_3_0: u32 = 3 << 16;
 /// Protocol 3.2 (PostgreSQL 18): cancel keys of up to 256 bytes. Older servers answer with NegotiateProtocolVersion.
 pub const VERSION_3_2: u32 = 3 << 16 | 2;
 
+/// What a 16-bit count holds.
+const MAX_ITEMS: usize = u16::MAX as usize;
+
 const CANCEL_REQUEST: u32 = 80_877_102;
 const SSL_REQUEST: u32 = 80_877_103;
 
@@ -29,12 +32,14 @@ pub enum EncodeError {
         /// Which of its strings.
         field: &'static str,
     },
-    /// More than 65,535 items.
+    /// More items than can be counted.
     TooMany {
         /// The protocol's name of the message.
         message: &'static str,
         /// The items.
         items: &'static str,
+        /// How many there may be.
+        limit: usize,
     },
     /// A message of 2 GiB or more.
     TooLong {
@@ -47,13 +52,13 @@ impl fmt::Display for EncodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             EncodeError::ZeroByte { message, field } => {
-                write!(f, "cannot send {message} message: {field} contains a zero byte")
+                write!(f, "cannot send {message}: {field} contains a zero byte")
             }
-            EncodeError::TooMany { message, items } => {
-                write!(f, "cannot send {message} message: more than 65535 {items}")
+            EncodeError::TooMany { message, items, limit } => {
+                write!(f, "cannot send {message}: more than {limit} {items}")
             }
             EncodeError::TooLong { message } => {
-                write!(f, "cannot send {message} message: it would be longer than 2 GiB")
+                write!(f, "cannot send {message}: it would be longer than 2 GiB")
             }
         }
     }
@@ -84,8 +89,11 @@ impl Writer<'_> {
     }
 
     fn count(&mut self, count: usize, items: &'static str) -> Result<(), EncodeError> {
-        let count =
-            u16::try_from(count).map_err(|_| EncodeError::TooMany { message: self.message, items })?;
+        let count = u16::try_from(count).map_err(|_| EncodeError::TooMany {
+            message: self.message,
+            items,
+            limit: MAX_ITEMS,
+        })?;
         self.out.put_u16(count);
         Ok(())
     }
@@ -231,8 +239,11 @@ pub fn bind<'a>(
             }
             count += 1;
         }
-        let count = u16::try_from(count)
-            .map_err(|_| EncodeError::TooMany { message: "Bind", items: "parameters" })?;
+        let count = u16::try_from(count).map_err(|_| EncodeError::TooMany {
+            message: "Bind",
+            items: "parameters",
+            limit: MAX_ITEMS,
+        })?;
         writer.out[count_at..count_at + 2].copy_from_slice(&count.to_be_bytes());
         writer.formats(result_formats, "result formats")
     })
@@ -368,9 +379,9 @@ mod tests {
     fn a_refused_message_leaves_the_buffer_as_it_was() {
         let mut out = BytesMut::from(&b"before"[..]);
         let zero = query("SELECT 1;\0 DROP TABLE t", &mut out).unwrap_err();
-        assert_eq!(zero.to_string(), "cannot send Query message: statement contains a zero byte");
+        assert_eq!(zero.to_string(), "cannot send Query: statement contains a zero byte");
         let many = bind("", "", &[], std::iter::repeat_n(None, 65_536), &[], &mut out).unwrap_err();
-        assert_eq!(many.to_string(), "cannot send Bind message: more than 65535 parameters");
+        assert_eq!(many.to_string(), "cannot send Bind: more than 65535 parameters");
         assert!(copy_data_header(i32::MAX as usize - 3, &mut out).is_err());
         assert_eq!(&out[..], b"before");
     }
