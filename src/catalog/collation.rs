@@ -15,7 +15,11 @@ pub async fn read_collations(connection: &mut Connection) -> Result<Vec<Collatio
         _ => "CASE WHEN c.collprovider = 'i' THEN c.collcollate END",
     };
     let libc = |column: &str| {
-        if version >= 150_000 { format!("c.{column}") } else { format!("CASE WHEN c.collprovider <> 'i' THEN c.{column} END") }
+        if version >= 150_000 {
+            format!("c.{column}")
+        } else {
+            format!("CASE WHEN c.collprovider <> 'i' THEN c.{column} END")
+        }
     };
     let rules = if version >= 160_000 { "c.collicurules" } else { "NULL::text" };
     let sql = format!(

@@ -33,7 +33,10 @@ pub async fn read_properties(connection: &mut Connection) -> Result<Properties> 
     );
     let rows: Vec<Properties> = fetch(connection, &sql).await?;
     rows.into_iter().next().ok_or_else(|| {
-        Error::failed(format!("could not read the properties of the {} database: it has been dropped", connection.side()))
+        Error::failed(format!(
+            "could not read the properties of the {} database: it has been dropped",
+            connection.side()
+        ))
     })
 }
 

@@ -33,7 +33,9 @@ pub async fn read(connection: &mut Connection) -> Result<Database> {
     let (subscriptions, hidden) = publication::read_subscriptions(connection).await?;
     let mut unread: Vec<_> = hidden
         .into_iter()
-        .map(|name| ("SUBSCRIPTION".to_owned(), name, "only a superuser may read its connection string".to_owned()))
+        .map(|name| {
+            ("SUBSCRIPTION".to_owned(), name, "only a superuser may read its connection string".to_owned())
+        })
         .collect();
     let user_mappings = foreign::read_user_mappings(connection).await?;
     unread.extend(user_mappings.iter().filter(|m| m.options.is_none()).map(|m| {

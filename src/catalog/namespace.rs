@@ -46,18 +46,37 @@ pub async fn read_extensions(connection: &mut Connection) -> Result<Vec<Extensio
 /// Objects of extensions and of the system whose privileges are no longer those of pg_init_privs.
 pub async fn read_changed_privileges(connection: &mut Connection) -> Result<Vec<ChangedPrivileges>> {
     let mut parts = vec![
-        part("pg_class", "relnamespace", "relowner", "relacl", "CASE o.relkind WHEN 'S' THEN 's' ELSE 'r' END::\"char\"",
-            "CASE o.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END"),
-        part("pg_proc", "pronamespace", "proowner", "proacl", "'f'::\"char\"",
+        part(
+            "pg_class",
+            "relnamespace",
+            "relowner",
+            "relacl",
+            "CASE o.relkind WHEN 'S' THEN 's' ELSE 'r' END::\"char\"",
+            "CASE o.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END",
+        ),
+        part(
+            "pg_proc",
+            "pronamespace",
+            "proowner",
+            "proacl",
+            "'f'::\"char\"",
             if connection.version() >= 110_000 {
                 "CASE o.prokind WHEN 'p' THEN 'PROCEDURE' ELSE 'FUNCTION' END"
             } else {
                 "'FUNCTION'"
-            }),
+            },
+        ),
         part("pg_type", "typnamespace", "typowner", "typacl", "'T'::\"char\"", "'TYPE'"),
         part("pg_namespace", "NULL::oid", "nspowner", "nspacl", "'n'::\"char\"", "'SCHEMA'"),
         part("pg_language", "NULL::oid", "lanowner", "lanacl", "'l'::\"char\"", "'LANGUAGE'"),
-        part("pg_foreign_data_wrapper", "NULL::oid", "fdwowner", "fdwacl", "'F'::\"char\"", "'FOREIGN DATA WRAPPER'"),
+        part(
+            "pg_foreign_data_wrapper",
+            "NULL::oid",
+            "fdwowner",
+            "fdwacl",
+            "'F'::\"char\"",
+            "'FOREIGN DATA WRAPPER'",
+        ),
         part("pg_foreign_server", "NULL::oid", "srvowner", "srvacl", "'S'::\"char\"", "'FOREIGN SERVER'"),
     ];
     // Columns have no default privileges of their own.
@@ -89,7 +108,8 @@ pub async fn read_changed_privileges(connection: &mut Connection) -> Result<Vec<
 
 /// One catalog's objects that have privileges of their own, beside those they were made with.
 fn part(class: &str, namespace: &str, owner: &str, acl: &str, default: &str, kind: &str) -> String {
-    let namespace = if namespace.starts_with("NULL") { namespace.to_owned() } else { format!("o.{namespace}") };
+    let namespace =
+        if namespace.starts_with("NULL") { namespace.to_owned() } else { format!("o.{namespace}") };
     format!(
         "SELECT '{class}'::text AS class, o.oid, 0 AS subid, {namespace} AS namespace, o.{owner} AS owner, o.{acl} AS acl,
            coalesce(p.initprivs, pg_catalog.acldefault({default}, o.{owner})) AS base, ({kind})::text AS kind,

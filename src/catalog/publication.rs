@@ -65,7 +65,9 @@ pub async fn read_subscriptions(connection: &mut Connection) -> Result<(Vec<Subs
             .await?;
         return Ok((Vec::new(), names.iter().filter_map(|row| row.text(0).map(str::to_owned)).collect()));
     }
-    let since = |at: u32, column: &'static str, otherwise: &'static str| if version >= at { column } else { otherwise };
+    let since = |at: u32, column: &'static str, otherwise: &'static str| {
+        if version >= at { column } else { otherwise }
+    };
     let sql = format!(
         "SELECT s.oid::int8 AS oid, s.subname AS name, pg_catalog.pg_get_userbyid(s.subowner) AS owner,
            s.subconninfo AS connection, s.subpublications AS publications, s.subslotname AS slot,

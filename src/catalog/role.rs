@@ -8,8 +8,9 @@ use crate::wire::Connection;
 /// Roles that own something in the database, are named in its privileges, policies, user mappings or settings, or own the database
 /// itself; with the memberships among them and in predefined roles. Password verifiers only where pg_authid may be read.
 pub async fn read(connection: &mut Connection) -> Result<Vec<Role>> {
-    let readable =
-        connection.query("SELECT pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT')", &[]).await?;
+    let readable = connection
+        .query("SELECT pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT')", &[])
+        .await?;
     let verifier = if readable.first().and_then(|row| row.text(0)) == Some("t") {
         "(SELECT v.rolpassword FROM pg_catalog.pg_authid v WHERE v.oid = r.oid)"
     } else {

@@ -1,0 +1,32 @@
+//! The bulk copy: one snapshot of the source, many workers, every row once.
+//!
+//! In: the source's tables (`schema`), a snapshot that all workers share, the target's queue of parts (`state`). Out: tables
+//! whose parts are marked done in the transaction that filled them; post-data items made as soon as their tables are
+//! complete; sequences and large objects. What may fail: either server; a part that fails leaves its row `pending`, and the next run takes it up.
+//!
+//! ```text
+//! plan → parts in the state tables ─┬─ copy worker: claim → COPY out → relay → COPY in → done ┐ one transaction
+//!                                   └─ … `jobs` of them                                      ┘ of the target
+//! post-data: an item runs once its tables are complete and what it depends on is made, largest first
+//! ```
+
+mod apply;
+mod finish;
+mod format;
+mod large_object;
+mod part;
+mod plan;
+mod post_data;
+mod relay;
+mod sequence;
+mod snapshot;
+mod worker;
+
+pub use apply::{Applied, apply_items};
+pub use finish::analyze;
+pub use large_object::plan_large_objects;
+pub use plan::{PlannedRelation, SplitRule, plan_relation};
+pub use post_data::PostData;
+pub use sequence::copy_sequences;
+pub use snapshot::Snapshot;
+pub use worker::{Copy, Workers, run};

@@ -1,0 +1,156 @@
+//! Counters of a running migration; who shows them is `cli`'s matter.
+//!
+//! In: additions by the workers, from any thread. Out: [`Progress::snapshot`], a consistent enough picture for a person. Nothing here fails.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What a migration is doing, and how far it is. Shared by reference.
+#[derive(Debug, Default)]
+pub struct Progress {
+    bytes: AtomicU64,
+    bytes_total: AtomicU64,
+    rows: AtomicU64,
+    parts: AtomicU64,
+    parts_total: AtomicU64,
+    items: AtomicU64,
+    items_total: AtomicU64,
+    text: Mutex<Text>,
+}
+
+#[derive(Debug, Default, Clone)]
+struct Text {
+    phase: &'static str,
+    active: Vec<String>,
+    notes: Vec<String>,
+}
+
+/// The counters at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// What is being done, such as `copying rows`.
+    pub phase: &'static str,
+    /// Bytes of rows sent to the target so far, parts of earlier runs included as estimated.
+    pub bytes: u64,
+    /// Estimated bytes of all rows.
+    pub bytes_total: u64,
+    /// Rows of finished parts of this run.
+    pub rows: u64,
+    /// Finished parts.
+    pub parts: u64,
+    /// Parts in all.
+    pub parts_total: u64,
+    /// Finished items of the schema.
+    pub items: u64,
+    /// Items in all.
+    pub items_total: u64,
+    /// What workers are at, such as `copy public.film`.
+    pub active: Vec<String>,
+}
+
+/// Takes its name off the list of what is active when dropped.
+#[derive(Debug)]
+pub struct Active<'a> {
+    progress: &'a Progress,
+    name: String,
+}
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        let mut text = self.progress.text();
+        if let Some(at) = text.active.iter().position(|name| *name == self.name) {
+            text.active.remove(at);
+        }
+    }
+}
+
+impl Progress {
+    fn text(&self) -> std::sync::MutexGuard<'_, Text> {
+        // The text is whole after every statement, so a panic elsewhere leaves nothing broken in it.
+        self.text.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Names what is being done from here on.
+    pub fn set_phase(&self, phase: &'static str) {
+        self.text().phase = phase;
+    }
+
+    /// Sets what the whole copy will be, and what earlier runs have done of it.
+    pub fn set_parts(&self, done: u64, total: u64, bytes_done: u64, bytes_total: u64) {
+        self.parts.store(done, Ordering::Relaxed);
+        self.parts_total.store(total, Ordering::Relaxed);
+        self.bytes.store(bytes_done, Ordering::Relaxed);
+        self.bytes_total.store(bytes_total, Ordering::Relaxed);
+    }
+
+    /// Sets how many items of the schema there are, and how many earlier runs have made.
+    pub fn set_items(&self, done: u64, total: u64) {
+        self.items.store(done, Ordering::Relaxed);
+        self.items_total.store(total, Ordering::Relaxed);
+    }
+
+    /// Bytes of rows have been sent to the target.
+    pub fn add_bytes(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// A part has been committed.
+    pub fn add_part(&self, rows: u64) {
+        self.rows.fetch_add(rows, Ordering::Relaxed);
+        self.parts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Items of the schema have been committed.
+    pub fn add_items(&self, items: u64) {
+        self.items.fetch_add(items, Ordering::Relaxed);
+    }
+
+    /// A worker begins `name`; it ends when the result is dropped.
+    pub fn begin(&self, name: String) -> Active<'_> {
+        self.text().active.push(name.clone());
+        Active { progress: self, name }
+    }
+
+    /// Something the operator should know now, shown once: one line, lower case, no full stop.
+    pub fn note(&self, note: impl Into<String>) {
+        self.text().notes.push(note.into());
+    }
+
+    /// Takes the notes that have not been shown.
+    pub fn take_notes(&self) -> Vec<String> {
+        std::mem::take(&mut self.text().notes)
+    }
+
+    /// The counters now.
+    pub fn snapshot(&self) -> Snapshot {
+        let text = self.text();
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Snapshot {
+            phase: text.phase,
+            bytes: load(&self.bytes),
+            bytes_total: load(&self.bytes_total),
+            rows: load(&self.rows),
+            parts: load(&self.parts),
+            parts_total: load(&self.parts_total),
+            items: load(&self.items),
+            items_total: load(&self.items_total),
+            active: text.active.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_active_ends_with_its_guard() {
+        let progress = Progress::default();
+        let first = progress.begin("a".to_owned());
+        let second = progress.begin("b".to_owned());
+        drop(first);
+        assert_eq!(progress.snapshot().active, ["b"]);
+        drop(second);
+        assert!(progress.snapshot().active.is_empty());
+    }
+}

@@ -1,0 +1,220 @@
+//! The row of the migration itself.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::TABLES;
+use crate::error::{Error, Result};
+use crate::wire::Connection;
+
+/// Version of the state tables; a run refuses tables of another format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Format;
+
+impl Format {
+    /// The format that this program reads and writes.
+    pub const CURRENT: i32 = 1;
+}
+
+/// How far a migration is. Each phase is entered by `migrate`, and a restart begins with the phase that it finds: each step
+/// looks at what is there and does what is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// The state tables are there; pre-data items are being made.
+    PreData,
+    /// Parts are being copied, and post-data items follow table by table.
+    Copy,
+    /// Every row is there; what is left of post-data, sequences, large objects.
+    PostData,
+    /// Privileges, event triggers, materialized views, statistics.
+    Finish,
+    /// Nothing is left to do.
+    Done,
+}
+
+const NAMES: [(Phase, &str); 5] = [
+    (Phase::PreData, "pre-data"),
+    (Phase::Copy, "copy"),
+    (Phase::PostData, "post-data"),
+    (Phase::Finish, "finish"),
+    (Phase::Done, "done"),
+];
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(NAMES.iter().find(|(phase, _)| phase == self).map_or("", |(_, name)| name))
+    }
+}
+
+impl FromStr for Phase {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Phase> {
+        let found = NAMES.iter().find(|(_, name)| *name == text).map(|(phase, _)| *phase);
+        found.ok_or_else(|| Error::failed(format!("unexpected phase in the state tables: \"{text}\"")))
+    }
+}
+
+/// The migration that a target database holds.
+#[derive(Debug, Clone)]
+pub struct Migration {
+    /// System identifier of the source's cluster.
+    pub source_system_identifier: String,
+    /// Name of the source database.
+    pub source_database: String,
+    /// `copy` or `replication`.
+    pub method: String,
+    /// How far it is.
+    pub phase: Phase,
+    /// The error that ended the last run, if it failed.
+    pub error: Option<String>,
+    /// The replication slot on the source, if there is one.
+    pub slot: Option<String>,
+    /// The publication on the source, if there is one.
+    pub publication: Option<String>,
+    /// When it was begun, as the target's clock says it.
+    pub started_at: String,
+    /// When its state last changed.
+    pub updated_at: String,
+    /// When it was done.
+    pub finished_at: Option<String>,
+    /// Seconds since it was begun, up to its end.
+    pub elapsed_seconds: f64,
+}
+
+/// The target's migration, or `None` where there is none.
+///
+/// # Errors
+/// A schema `pgstream` that isn't ours, or tables of another format.
+pub async fn read(target: &mut Connection) -> Result<Option<Migration>> {
+    let (schema, ours) = super::schema_exists(target).await?;
+    let database = target.config().dbname.clone();
+    if schema && !ours {
+        return Err(Error::usage(format!(
+            "target database \"{database}\" has a schema \"pgstream\" that pgstream did not make"
+        ))
+        .with_hint("Rename or drop that schema, or choose another target database."));
+    }
+    if !ours {
+        return Ok(None);
+    }
+    let rows = target
+        .query(
+            "SELECT format, source_system_identifier, source_database, method, phase, error, slot, publication, \
+                    started_at::text, updated_at::text, finished_at::text, \
+                    extract(epoch FROM coalesce(finished_at, pg_catalog.clock_timestamp()) - started_at)::float8 \
+             FROM pgstream.migration",
+            &[],
+        )
+        .await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let format: i32 = row.value(0)?;
+    if format != Format::CURRENT {
+        return Err(Error::usage(format!(
+            "the state in target database \"{database}\" has format {format}, and this pgstream reads format {}",
+            Format::CURRENT
+        ))
+        .with_hint("Go on with the version of pgstream that began the migration, or run pgstream cleanup."));
+    }
+    Ok(Some(Migration {
+        source_system_identifier: row.value(1)?,
+        source_database: row.value(2)?,
+        method: row.value(3)?,
+        phase: row.value::<String>(4)?.parse()?,
+        error: row.optional(5)?,
+        slot: row.optional(6)?,
+        publication: row.optional(7)?,
+        started_at: row.value(8)?,
+        updated_at: row.value(9)?,
+        finished_at: row.optional(10)?,
+        elapsed_seconds: row.value(11)?,
+    }))
+}
+
+/// Makes the state tables and the migration's row, in one transaction. `options` is what the run was asked for, as JSON.
+pub async fn create(
+    target: &mut Connection,
+    system_identifier: &str,
+    database: &str,
+    method: &str,
+    options: &serde_json::Value,
+) -> Result<()> {
+    use crate::sql::literal;
+    let mut statements: Vec<String> = vec!["BEGIN".to_owned()];
+    statements.extend(TABLES.iter().map(|&sql| sql.to_owned()));
+    statements.push(format!(
+        "INSERT INTO pgstream.migration (format, tool_version, source_system_identifier, source_database, method, phase, options) \
+         VALUES ({}, {}, {}, {}, {}, '{}', {})",
+        Format::CURRENT,
+        literal(env!("CARGO_PKG_VERSION")),
+        literal(system_identifier),
+        literal(database),
+        literal(method),
+        Phase::PreData,
+        literal(&options.to_string()),
+    ));
+    statements.push("COMMIT".to_owned());
+    if let Err(failure) = target.pipeline(&statements).await {
+        if !target.is_broken() && target.in_transaction() {
+            target.execute("ROLLBACK").await?;
+        }
+        let database = target.config().dbname.clone();
+        let user = target.config().user.clone();
+        let error = failure.error.context(format!(
+            "could not create schema \"pgstream\" in target database \"{database}\""
+        ));
+        let denied = error.sqlstate().is_some_and(|s| s.as_str() == "42501");
+        return Err(if denied {
+            error.with_hint(format!(
+                "Grant it: GRANT CREATE ON DATABASE {} TO {};",
+                crate::sql::ident(&database),
+                crate::sql::ident(&user)
+            ))
+        } else {
+            error
+        });
+    }
+    Ok(())
+}
+
+/// Enters `phase`; a phase never goes back.
+pub async fn set_phase(target: &mut Connection, phase: Phase) -> Result<()> {
+    let done = if phase == Phase::Done { ", finished_at = pg_catalog.clock_timestamp()" } else { "" };
+    let sql = format!(
+        "UPDATE pgstream.migration SET phase = $1, error = NULL, updated_at = pg_catalog.clock_timestamp(){done}"
+    );
+    target.query(&sql, &[Some(&phase.to_string())]).await.map(drop)
+}
+
+/// Remembers the error that ends a run, for `status`.
+pub async fn record_error(target: &mut Connection, error: &str) -> Result<()> {
+    let sql = "UPDATE pgstream.migration SET error = $1, updated_at = pg_catalog.clock_timestamp()";
+    target.query(sql, &[Some(error)]).await.map(drop)
+}
+
+/// Forgets the error of an earlier run.
+pub async fn clear_error(target: &mut Connection) -> Result<()> {
+    target.execute("UPDATE pgstream.migration SET error = NULL WHERE error IS NOT NULL").await
+}
+
+/// Removes the state tables.
+pub async fn drop_schema(target: &mut Connection) -> Result<()> {
+    target.execute("DROP SCHEMA pgstream CASCADE").await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_round_trip_through_their_names_in_order() {
+        for pair in NAMES.windows(2) {
+            assert!(pair[0].0 < pair[1].0);
+        }
+        for (phase, name) in NAMES {
+            assert_eq!(phase.to_string(), name);
+            assert_eq!(name.parse::<Phase>().unwrap(), phase);
+        }
+        assert!("other".parse::<Phase>().is_err());
+    }
+}

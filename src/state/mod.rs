@@ -1,0 +1,99 @@
+//! What a resume needs, kept in schema `pgstream` of each target database and nowhere else.
+//!
+//! Rule: a unit of work (a DDL item, a part's COPY) commits **together with** its row here, so a crash leaves either both or neither; the
+//! process itself holds no state, and the next run may start on another host.
+//!
+//! In: a session of the target. Out: [`Migration`], [`ItemState`], [`Part`] rows. What may fail: the target; a schema
+//! `pgstream` that this program did not make, or that another source's migration made (both refused, nothing touched).
+//!
+//! | table | one row for | written |
+//! |---|---|---|
+//! | `migration` | the database's migration | at the start, at each phase, at the end |
+//! | `item` | a DDL item that is made, or could not be | with the item's own statements |
+//! | `relation` | a table whose rows are copied | when the copy is planned |
+//! | `part` | a piece of a table copied by one COPY | when planned (`pending`), with its COPY (`done`) |
+//! | `omission` | something that stays behind, and why | when it is found |
+
+mod item;
+mod lock;
+mod migration;
+mod part;
+
+pub use item::{ItemOutcome, ItemState, items, omissions, record_item, record_omission};
+pub use lock::{lock, lock_holder};
+pub use migration::{Format, Migration, Phase, clear_error, create, drop_schema, read, record_error, set_phase};
+pub use part::{
+    LARGE_OBJECTS, Part, PartProgress, Relation, Split, add_relation, claim, completed_relations, finish_part,
+    part_progress, relations, reset_relation,
+};
+
+use crate::error::Result;
+use crate::wire::Connection;
+
+/// The schema that holds the state; it belongs to pgstream alone and is never copied.
+pub const SCHEMA: &str = "pgstream";
+
+/// How many statements of the state schema one `CREATE` needs; each is one statement, for a pipeline.
+const TABLES: &[&str] = &[
+    "CREATE SCHEMA pgstream",
+    "COMMENT ON SCHEMA pgstream IS 'state of pgstream''s migration into this database; pgstream cleanup removes it'",
+    "CREATE TABLE pgstream.migration (
+        only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),
+        format integer NOT NULL,
+        tool_version text NOT NULL,
+        source_system_identifier text NOT NULL,
+        source_database text NOT NULL,
+        method text NOT NULL CHECK (method IN ('copy', 'replication')),
+        phase text NOT NULL,
+        error text,
+        slot text,
+        publication text,
+        options json NOT NULL,
+        started_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+        updated_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+        finished_at timestamptz)",
+    "CREATE TABLE pgstream.item (
+        key text PRIMARY KEY,
+        section text NOT NULL,
+        fingerprint bigint NOT NULL,
+        state text NOT NULL CHECK (state IN ('done', 'partial', 'failed')),
+        reason text,
+        finished_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp())",
+    "CREATE TABLE pgstream.relation (
+        oid bigint PRIMARY KEY,
+        schema_name text NOT NULL,
+        table_name text NOT NULL,
+        split text NOT NULL CHECK (split IN ('whole', 'ctid', 'key')),
+        split_column text,
+        bytes bigint NOT NULL,
+        rows_estimate bigint NOT NULL)",
+    "CREATE TABLE pgstream.part (
+        relation bigint NOT NULL REFERENCES pgstream.relation,
+        number integer NOT NULL,
+        lower_bound bigint,
+        upper_bound bigint,
+        bytes bigint NOT NULL,
+        state text NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'done')),
+        snapshot_lsn pg_lsn,
+        rows bigint,
+        copied_bytes bigint,
+        started_at timestamptz,
+        finished_at timestamptz,
+        PRIMARY KEY (relation, number))",
+    "CREATE TABLE pgstream.omission (
+        kind text NOT NULL,
+        name text NOT NULL,
+        reason text NOT NULL,
+        PRIMARY KEY (kind, name))",
+];
+
+/// Whether a schema of our name is in the target, and whether it is ours.
+pub(crate) async fn schema_exists(target: &mut Connection) -> Result<(bool, bool)> {
+    let row = target
+        .query_one(
+            "SELECT pg_catalog.to_regnamespace('pgstream') IS NOT NULL, pg_catalog.to_regclass('pgstream.migration') IS NOT NULL",
+            &[],
+        )
+        .await?;
+    Ok((row.is_true(0), row.is_true(1)))
+}

@@ -1,0 +1,417 @@
+//! One session: simple and extended queries, pipelines.
+
+use std::collections::HashMap;
+
+use bytes::{Bytes, BytesMut};
+use pgstream_proto::backend::{Message, TransactionStatus};
+use pgstream_proto::frame::{self, Frame, Limits};
+use pgstream_proto::frontend::{self, EncodeError};
+
+use super::connect::{self, Endpoint};
+use super::stream::Stream;
+use super::{Canceller, CopyIn, CopyOut, Row, Settings};
+use crate::config::{Config, Side};
+use crate::error::{Error, ErrorKind, Result};
+
+/// What the server said of the session during login.
+#[derive(Debug, Default)]
+pub(super) struct Identity {
+    parameters: HashMap<String, String>,
+    pid: u32,
+    key: Bytes,
+}
+
+impl Identity {
+    pub(super) fn set_parameter(&mut self, name: String, value: String) {
+        self.parameters.insert(name, value);
+    }
+
+    pub(super) fn set_key(&mut self, pid: u32, key: Bytes) {
+        self.pid = pid;
+        self.key = key;
+    }
+}
+
+/// A session with one server. Dropping it closes the socket; [`Connection::close`] also says goodbye.
+pub struct Connection {
+    pub(super) stream: Stream,
+    pub(super) inbound: BytesMut,
+    pub(super) outbound: BytesMut,
+    side: Side,
+    config: Config,
+    endpoint: Endpoint,
+    identity: Identity,
+    version: u32,
+    status: TransactionStatus,
+    /// An exchange was begun and hasn't reached ReadyForQuery.
+    pub(super) busy: bool,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection")
+            .field("side", &self.side)
+            .field("pid", &self.identity.pid)
+            .field("busy", &self.busy)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A pipelined statement failed; those before it took effect as far as their transaction commits, those after it did not run.
+#[derive(Debug)]
+pub struct PipelineError {
+    /// Position of the statement that failed.
+    pub index: usize,
+    /// What the server said of it.
+    pub error: Error,
+}
+
+impl From<PipelineError> for Error {
+    fn from(failure: PipelineError) -> Error {
+        failure.error
+    }
+}
+
+impl Connection {
+    /// Opens a session on the first host of `config` that answers and fits, with `settings` fixed.
+    ///
+    /// # Errors
+    /// Lists every attempt. Wrong credentials, an unknown database or a refused encryption have kind
+    /// [`ErrorKind::Usage`], an unreachable server [`ErrorKind::Connection`].
+    pub async fn connect(config: &Config, side: Side, settings: &Settings) -> Result<Connection> {
+        // Boxed: the login's state is large, and callers keep their futures small.
+        Box::pin(connect::connect(config, side, settings)).await
+    }
+
+    pub(super) fn new(
+        stream: Stream,
+        inbound: BytesMut,
+        side: Side,
+        config: Config,
+        endpoint: Endpoint,
+        identity: Identity,
+    ) -> Connection {
+        let version = identity.parameters.get("server_version").map_or(0, |text| version_number(text));
+        Connection {
+            stream,
+            inbound,
+            outbound: BytesMut::new(),
+            side,
+            config,
+            endpoint,
+            identity,
+            version,
+            status: TransactionStatus::Idle,
+            busy: false,
+        }
+    }
+
+    /// Which side of the migration the server is.
+    pub fn side(&self) -> Side {
+        self.side
+    }
+
+    /// The server's `server_version_num`, such as 150018 for 15.18.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// The process ID of the session's backend.
+    pub fn pid(&self) -> u32 {
+        self.identity.pid
+    }
+
+    /// The last reported value of a setting that the server reports.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        self.identity.parameters.get(name).map(String::as_str)
+    }
+
+    /// Where the session is, for messages: `host "h", port 5432`.
+    pub fn place(&self) -> String {
+        self.endpoint.description()
+    }
+
+    /// The connection parameters that the session was opened with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Whether the session is in a transaction block, failed or not.
+    pub fn in_transaction(&self) -> bool {
+        self.status != TransactionStatus::Idle
+    }
+
+    /// Whether an exchange was given up half-way or the socket was lost, so that the session is of no more use.
+    pub fn is_broken(&self) -> bool {
+        self.busy
+    }
+
+    /// What another task needs to cancel the running statement.
+    pub fn canceller(&self) -> Canceller {
+        Canceller {
+            config: self.config.clone(),
+            endpoint: self.endpoint.clone(),
+            pid: self.identity.pid,
+            key: self.identity.key.clone(),
+        }
+    }
+
+    /// Runs one or several statements by the simple protocol and drops their rows.
+    pub async fn execute(&mut self, sql: &str) -> Result<()> {
+        self.simple(sql).await.map(drop)
+    }
+
+    /// Runs one or several statements by the simple protocol; the rows of all of them, in text format. The one way to query a walsender.
+    pub async fn simple(&mut self, sql: &str) -> Result<Vec<Row>> {
+        self.begin_exchange()?;
+        self.encode(|out| frontend::query(sql, out))?;
+        self.rows_until_ready().await.map_err(|e| e.with_statement(sql))
+    }
+
+    /// Runs one statement by the extended protocol, with parameters in text format; the rows in text format.
+    pub async fn query(&mut self, sql: &str, params: &[Option<&str>]) -> Result<Vec<Row>> {
+        self.begin_exchange()?;
+        self.encode(|out| statement(sql, params, out))?;
+        frontend::sync(&mut self.outbound);
+        self.rows_until_ready().await.map_err(|e| e.with_statement(sql))
+    }
+
+    /// As [`query`](Self::query), for a statement that gives exactly one row.
+    pub async fn query_one(&mut self, sql: &str, params: &[Option<&str>]) -> Result<Row> {
+        let mut rows = self.query(sql, params).await?;
+        match (rows.pop(), rows.len()) {
+            (Some(row), 0) => Ok(row),
+            (row, rest) => {
+                let count = rest + usize::from(row.is_some());
+                Err(Error::failed(format!("unexpected {count} rows from the {}, expected 1", self.side))
+                    .with_statement(sql))
+            }
+        }
+    }
+
+    /// Runs many statements in one round trip and drops their rows. Outside a transaction block they are one transaction.
+    ///
+    /// # Errors
+    /// The first statement that fails, by its position.
+    pub async fn pipeline<S: AsRef<str>>(&mut self, statements: &[S]) -> Result<(), PipelineError> {
+        let at = |index: usize| move |error: Error| PipelineError { index, error };
+        self.begin_exchange().map_err(at(0))?;
+        for (index, sql) in statements.iter().enumerate() {
+            self.encode(|out| statement(sql.as_ref(), &[], out)).map_err(at(index))?;
+        }
+        frontend::sync(&mut self.outbound);
+        self.send().await.map_err(at(0))?;
+        let mut done = 0;
+        let mut failure = None;
+        loop {
+            match self.receive().await {
+                Ok(Message::CommandComplete(_) | Message::EmptyQueryResponse) => done += 1,
+                Ok(Message::ErrorResponse(notice)) => {
+                    let error = Error::server(notice);
+                    let sql = statements.get(done).map_or("", |s| s.as_ref());
+                    failure = Some(PipelineError { index: done, error: error.with_statement(sql) });
+                }
+                Ok(Message::ReadyForQuery(status)) => {
+                    self.end_exchange(status);
+                    return failure.map_or(Ok(()), Err);
+                }
+                Ok(_) => {}
+                Err(error) => return Err(failure.unwrap_or(PipelineError { index: done, error })),
+            }
+        }
+    }
+
+    /// Starts `COPY … TO STDOUT`. Read the copy to its end, or drop the connection.
+    pub async fn copy_out(&mut self, sql: &str) -> Result<CopyOut<'_>> {
+        self.start_copy(sql, false).await?;
+        Ok(CopyOut::new(self))
+    }
+
+    /// Starts `COPY … FROM STDIN`; `sql` may hold statements before the COPY. Finish the copy, or drop the connection, which undoes it.
+    pub async fn copy_in(&mut self, sql: &str) -> Result<CopyIn<'_>> {
+        self.start_copy(sql, true).await?;
+        Ok(CopyIn::new(self))
+    }
+
+    async fn start_copy(&mut self, sql: &str, inwards: bool) -> Result<()> {
+        self.begin_exchange()?;
+        self.encode(|out| frontend::query(sql, out))?;
+        self.send().await?;
+        loop {
+            match self.receive().await? {
+                Message::CopyInResponse(_) if inwards => return Ok(()),
+                Message::CopyOutResponse(_) if !inwards => return Ok(()),
+                Message::CommandComplete(_) => {}
+                Message::ErrorResponse(notice) => {
+                    return Err(self.fail(Error::server(notice)).await.with_statement(sql));
+                }
+                other => return Err(self.unexpected(&other)),
+            }
+        }
+    }
+
+    /// Says goodbye and closes the socket.
+    pub async fn close(mut self) {
+        frontend::terminate(&mut self.outbound);
+        // The session ends either way; a socket that is gone already is no failure.
+        let _ = self.stream.drain(&mut self.outbound, &mut self.inbound).await;
+        let _ = tokio::io::AsyncWriteExt::shutdown(&mut self.stream).await;
+    }
+
+    pub(super) fn begin_exchange(&mut self) -> Result<()> {
+        if self.busy {
+            return Err(Error::connection(format!("the connection to the {} is lost", self.side)));
+        }
+        self.busy = true;
+        Ok(())
+    }
+
+    pub(super) fn end_exchange(&mut self, status: TransactionStatus) {
+        self.status = status;
+        self.busy = false;
+    }
+
+    fn encode(&mut self, write: impl FnOnce(&mut BytesMut) -> Result<(), EncodeError>) -> Result<()> {
+        write(&mut self.outbound).map_err(|e| {
+            // Nothing of the exchange has been sent, so the session stays usable.
+            self.outbound.clear();
+            self.busy = false;
+            Error::failed(format!("could not send a statement to the {}: {e}", self.side))
+        })
+    }
+
+    pub(super) fn lost(&self, error: &std::io::Error) -> Error {
+        let reason = match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => "server closed the connection unexpectedly".to_owned(),
+            _ => error.to_string().to_lowercase(),
+        };
+        Error::connection(format!("lost the connection to the {} at {}: {reason}", self.side, self.place()))
+    }
+
+    pub(super) fn unexpected(&self, message: &Message) -> Error {
+        Error::connection(format!("unexpected {} message from the {}", message.name(), self.side))
+    }
+
+    /// Sends what is encoded, taking in what the server sends meanwhile.
+    pub(super) async fn send(&mut self) -> Result<()> {
+        match self.stream.drain(&mut self.outbound, &mut self.inbound).await {
+            Ok(()) => Ok(()),
+            Err(e) => Err(self.last_words().unwrap_or_else(|| self.lost(&e))),
+        }
+    }
+
+    /// The error that a server sent before it closed the socket, if one has arrived.
+    pub(super) fn last_words(&mut self) -> Option<Error> {
+        while let Ok(Some(frame)) = frame::split(&mut self.inbound, &Limits::SESSION) {
+            if let Ok(Message::ErrorResponse(notice)) = Message::parse(frame) {
+                return Some(Error::server(notice));
+            }
+        }
+        None
+    }
+
+    async fn frame(&mut self) -> Result<Frame> {
+        loop {
+            match frame::split(&mut self.inbound, &Limits::SESSION) {
+                Ok(Some(frame)) => return Ok(frame),
+                Ok(None) => {}
+                Err(e) => {
+                    return Err(Error::connection(format!("protocol violation by the {}: {e}", self.side)));
+                }
+            }
+            if let Err(e) = self.stream.fill(&mut self.inbound).await {
+                return Err(self.lost(&e));
+            }
+        }
+    }
+
+    /// The next message that belongs to the exchange; notices go to tracing, settings are remembered.
+    pub(super) async fn receive(&mut self) -> Result<Message> {
+        loop {
+            let frame = self.frame().await?;
+            let message = Message::parse(frame)
+                .map_err(|e| Error::connection(format!("protocol violation by the {}: {e}", self.side)))?;
+            match message {
+                Message::NoticeResponse(notice) => {
+                    tracing::debug!(side = %self.side, severity = notice.severity(), "{}", notice.message());
+                }
+                Message::ParameterStatus { name, value } => self.identity.set_parameter(name, value),
+                Message::NotificationResponse { .. } => {}
+                message => return Ok(message),
+            }
+        }
+    }
+
+    async fn rows_until_ready(&mut self) -> Result<Vec<Row>> {
+        self.send().await?;
+        let mut rows = Vec::new();
+        loop {
+            match self.receive().await? {
+                Message::DataRow(data) => rows.push(Row::new(data)),
+                Message::ErrorResponse(notice) => return Err(self.fail(Error::server(notice)).await),
+                Message::ReadyForQuery(status) => {
+                    self.end_exchange(status);
+                    return Ok(rows);
+                }
+                message @ (Message::CopyInResponse(_) | Message::CopyOutResponse(_)) => {
+                    return Err(self.unexpected(&message));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Reads on to ReadyForQuery after an ErrorResponse and gives the error back. A session that ends instead is lost.
+    pub(super) async fn fail(&mut self, error: Error) -> Error {
+        loop {
+            match self.receive().await {
+                Ok(Message::ReadyForQuery(status)) => {
+                    self.end_exchange(status);
+                    return error;
+                }
+                Ok(_) => {}
+                Err(_) => return error.with_kind(ErrorKind::Connection),
+            }
+        }
+    }
+}
+
+fn statement(sql: &str, params: &[Option<&str>], out: &mut BytesMut) -> Result<(), EncodeError> {
+    frontend::parse("", sql, &[], out)?;
+    frontend::bind("", "", &[], params.iter().map(|p| p.map(str::as_bytes)), &[], out)?;
+    frontend::execute("", 0, out)
+}
+
+/// `15.18 (Debian 15.18-0+deb12u1)` → 150018; a development version such as `19devel` has minor 0.
+fn version_number(text: &str) -> u32 {
+    let number =
+        |s: &str| s.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap_or(0);
+    let (major, minor) = text.split_once('.').unwrap_or((text, ""));
+    let major: u32 = number(major);
+    if major < 10 {
+        let (second, third) = minor.split_once('.').unwrap_or((minor, ""));
+        return major * 10_000 + number(second) * 100 + number(third);
+    }
+    // `18beta1` has no dot, and `18.4` has its minor behind it.
+    major.saturating_mul(10_000).saturating_add(number(minor))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::version_number;
+
+    #[test]
+    fn version_text_becomes_server_version_num() {
+        for (text, number) in [
+            ("15.18 (Debian 15.18-0+deb12u1)", 150_018),
+            ("10.23", 100_023),
+            ("18beta1", 180_000),
+            ("19devel", 190_000),
+            ("9.6.24", 90_624),
+            ("", 0),
+            ("x", 0),
+        ] {
+            assert_eq!(version_number(text), number, "{text}");
+        }
+    }
+}

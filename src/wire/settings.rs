@@ -1,0 +1,65 @@
+//! Settings of a session that make text exact and keep long work alive.
+
+/// Settings that go into the startup packet, where they outrank those of the role, the database and the connection string's `options`.
+///
+/// Text of dates, intervals, floats, bytea and names depends on the session (TRAPS 59): the same settings on
+/// both sides make COPY text and catalog definitions mean the same. All timeouts are off: a copy may take hours.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    replication: bool,
+    client_encoding: Option<String>,
+}
+
+/// Name and value of each setting; every one exists since PostgreSQL 10.
+const SESSION: &[(&str, &str)] = &[
+    ("DateStyle", "ISO"),
+    ("IntervalStyle", "postgres"),
+    ("TimeZone", "UTC"),
+    ("extra_float_digits", "3"),
+    ("bytea_output", "hex"),
+    ("search_path", ""),
+    ("statement_timeout", "0"),
+    ("lock_timeout", "0"),
+    ("idle_in_transaction_session_timeout", "0"),
+    ("standard_conforming_strings", "on"),
+    ("default_transaction_isolation", "read committed"),
+    ("default_transaction_deferrable", "off"),
+    ("lc_monetary", "C"),
+    ("xmloption", "content"),
+    ("quote_all_identifiers", "off"),
+    ("synchronize_seqscans", "off"),
+];
+
+impl Settings {
+    /// The settings of an ordinary session.
+    pub fn session() -> Settings {
+        Settings::default()
+    }
+
+    /// The settings of a walsender for logical replication.
+    pub fn replication() -> Settings {
+        Settings { replication: true, ..Settings::default() }
+    }
+
+    /// Uses `encoding` in place of UTF8, for databases whose bytes have no known encoding (SQL_ASCII).
+    #[must_use]
+    pub fn with_client_encoding(mut self, encoding: &str) -> Settings {
+        self.client_encoding = Some(encoding.to_owned());
+        self
+    }
+
+    /// The startup packet's parameters, besides user, database and application name.
+    pub(super) fn parameters(&self) -> Vec<(&str, &str)> {
+        let mut parameters = vec![("client_encoding", self.client_encoding.as_deref().unwrap_or("UTF8"))];
+        parameters.extend_from_slice(SESSION);
+        if self.replication {
+            parameters.push(("replication", "database"));
+        }
+        parameters
+    }
+
+    /// Settings that only some majors know, set by a statement after login: name, value and first major times 10,000.
+    pub(super) fn versioned(&self) -> &'static [(&'static str, &'static str, u32)] {
+        &[("idle_session_timeout", "0", 140_000), ("transaction_timeout", "0", 170_000)]
+    }
+}

@@ -1,0 +1,101 @@
+//! One byte stream for the three kinds of socket.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::client::TlsStream;
+use tokio_util::io::{poll_read_buf, poll_write_buf};
+
+/// A connected socket, encrypted or not.
+pub(super) enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+macro_rules! delegate {
+    ($self:ident, $inner:ident => $call:expr) => {
+        match $self.get_mut() {
+            Stream::Tcp($inner) => $call,
+            Stream::Unix($inner) => $call,
+            Stream::Tls($inner) => $call,
+        }
+    };
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        delegate!(self, s => Pin::new(s).poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        delegate!(self, s => Pin::new(s).poll_write(cx, buf))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        delegate!(self, s => Pin::new(s).poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        delegate!(self, s => Pin::new(s).poll_shutdown(cx))
+    }
+}
+
+/// How much free room a read is given, in bytes: large enough that a bulk copy makes few system calls.
+const READ_SIZE: usize = 256 * 1024;
+
+impl Stream {
+    /// Reads what there is, appended to `inbound`; an end of the stream is an error. Cancel safe.
+    pub(super) async fn fill(&mut self, inbound: &mut BytesMut) -> io::Result<()> {
+        std::future::poll_fn(|cx| self.poll_fill(cx, inbound)).await
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>, inbound: &mut BytesMut) -> Poll<io::Result<()>> {
+        if inbound.capacity() - inbound.len() < READ_SIZE / 4 {
+            inbound.reserve(READ_SIZE);
+        }
+        match ready!(poll_read_buf(Pin::new(self), cx, inbound))? {
+            0 => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Writes all of `outbound`, and reads into `inbound` whenever the peer does not take more.
+    ///
+    /// Cancel safe as far as bytes go: what is written has left `outbound`, the rest stays.
+    pub(super) async fn drain(&mut self, outbound: &mut impl Buf, inbound: &mut BytesMut) -> io::Result<()> {
+        std::future::poll_fn(|cx| {
+            loop {
+                while outbound.has_remaining() {
+                    match poll_write_buf(Pin::new(&mut *self), cx, outbound) {
+                        Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                        Poll::Ready(Ok(_)) => {}
+                        Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
+                        Poll::Pending => break,
+                    }
+                }
+                if !outbound.has_remaining() && Pin::new(&mut *self).poll_flush(cx)?.is_ready() {
+                    return Poll::Ready(Ok(()));
+                }
+                ready!(self.poll_fill(cx, inbound))?;
+            }
+        })
+        .await
+    }
+
+    /// Takes what has already arrived, without waiting; true when there was anything.
+    pub(super) async fn take_arrived(&mut self, inbound: &mut BytesMut) -> io::Result<bool> {
+        std::future::poll_fn(|cx| match self.poll_fill(cx, inbound) {
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(true)),
+            Poll::Ready(Err(e)) => Poll::Ready(Err(e)),
+            Poll::Pending => Poll::Ready(Ok(false)),
+        })
+        .await
+    }
+}
