@@ -1,7 +1,7 @@
 //! Turns the model of a database into SQL, one file per object family; pure.
 //!
 //! In: `schema`'s plain data. Out: a [`Plan`] of [`Item`]s, each one object as pg_dump counts them, with the statements that
-//! make it. What may fail: a loop of dependencies that no repair breaks.
+//! make it. Statements carry no semicolon at the end. What may fail: a loop of dependencies that no repair breaks.
 
 use std::collections::BTreeSet;
 
@@ -10,6 +10,9 @@ use crate::schema::{Database, ObjectId};
 /// What is to be copied, in pg_dump's words; everything by default.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
+    /// The target database's name, to give it the source database's settings, connection limit, comment and privileges; `None`
+    /// leaves it as it is, as pg_dump does without `--create`.
+    pub database: Option<String>,
     /// Owners (`--no-owner`).
     pub owners: bool,
     /// GRANT and REVOKE (`--no-privileges`).
@@ -35,6 +38,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Options {
         Options {
+            database: None,
             owners: true,
             privileges: true,
             comments: true,
@@ -80,6 +84,8 @@ pub struct NotCopied {
 pub struct Plan {
     /// In an order that a single session can follow.
     pub items: Vec<Item>,
+    /// For each item the indices of the items that must exist before it.
+    pub needs: Vec<Vec<usize>>,
     /// What is left out, in the order of kinds and names.
     pub not_copied: Vec<NotCopied>,
 }
@@ -129,9 +135,45 @@ pub struct Item {
     pub create: Vec<String>,
     /// Owner, comment, security label: each may fail on its own without undoing the object.
     pub decorate: Vec<String>,
+    /// The statements hold a secret (a password, a connection string): they must not be shown.
+    pub secret: bool,
 }
 
 impl Item {
+    /// An item without statements, owner and dependencies.
+    pub fn new(
+        id: ObjectId,
+        kind: &'static str,
+        section: Section,
+        schema: Option<&str>,
+        name: impl Into<String>,
+    ) -> Item {
+        Item {
+            id,
+            kind,
+            schema: schema.map(str::to_owned),
+            name: name.into(),
+            owner: None,
+            section,
+            provides: Vec::new(),
+            requires: Vec::new(),
+            tables: Vec::new(),
+            create: Vec::new(),
+            decorate: Vec::new(),
+            secret: false,
+        }
+    }
+
+    /// Gives the object to `owner`, where owners are copied; `subject` is what ALTER takes: `TABLE "public"."film"`.
+    #[must_use]
+    pub fn owned(mut self, context: &Context<'_>, subject: &str, owner: &str) -> Item {
+        self.owner = Some(owner.to_owned());
+        if context.options.owners {
+            self.decorate.push(format!("ALTER {subject} OWNER TO {}", crate::sql::ident(owner)));
+        }
+        self
+    }
+
     /// What the state table and messages call the item: `TABLE "public"."film"`-like, stable between runs.
     pub fn key(&self) -> String {
         match &self.schema {
