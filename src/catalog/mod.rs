@@ -6,18 +6,25 @@
 
 pub mod acl;
 pub mod collation;
+pub mod constraint;
 pub mod data_type;
 pub mod database;
 pub mod dependency;
 pub mod foreign;
 pub mod function;
+pub mod index;
 pub mod language;
 pub mod namespace;
 pub mod note;
 pub mod operator;
 pub mod publication;
+mod relation;
 pub mod role;
+pub mod sequence;
+pub mod table;
 pub mod text_search;
+pub mod trigger;
+pub mod view;
 
 use serde::de::DeserializeOwned;
 
@@ -69,6 +76,15 @@ pub async fn read(connection: &mut Connection) -> Result<Database> {
         foreign_data_wrappers: foreign::read_wrappers(connection).await?,
         foreign_servers: foreign::read_servers(connection).await?,
         user_mappings,
+        tables: table::read_tables(connection).await?,
+        views: view::read_views(connection).await?,
+        sequences: sequence::read_sequences(connection).await?,
+        indexes: index::read_indexes(connection).await?,
+        constraints: constraint::read_constraints(connection).await?,
+        triggers: trigger::read_triggers(connection).await?,
+        rules: trigger::read_rules(connection).await?,
+        policies: trigger::read_policies(connection).await?,
+        statistics: index::read_statistics(connection).await?,
         publications: publication::read_publications(connection).await?,
         subscriptions,
         event_triggers: function::read_event_triggers(connection).await?,

@@ -42,8 +42,6 @@ pub struct Index {
     pub options: Vec<String>,
     /// SET STATISTICS of expression columns.
     pub statistics: Vec<ColumnStatistics>,
-    /// DEPENDS ON EXTENSION.
-    pub extensions: Vec<String>,
     /// pg_class.relpages, a measure for what building it costs.
     pub pages: i32,
 }

@@ -226,6 +226,16 @@ pub enum Class {
     /// User mapping.
     #[serde(rename = "pg_user_mapping")]
     UserMapping,
+    /// Not an object but a state of the relation with the OID: a partition or its index attached to the parent's, a sequence owned by
+    /// its column.
+    #[serde(skip)]
+    Attachment,
+    /// Not an object but a state of the table with the OID: row security enabled.
+    #[serde(skip)]
+    RowSecurity,
+    /// Not an object but a state of the materialized view with the OID: refreshed.
+    #[serde(skip)]
+    Contents,
     /// A catalog that no object of ours depends on, or that a newer server has.
     #[serde(other)]
     Other,

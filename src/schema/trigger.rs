@@ -41,8 +41,6 @@ pub struct Trigger {
     pub enabled: Enabled,
     /// A partition's copy of its parent's trigger: only listed where it fires at other times than that one.
     pub cloned: bool,
-    /// DEPENDS ON EXTENSION.
-    pub extensions: Vec<String>,
 }
 
 /// A rewrite rule other than a view's own.

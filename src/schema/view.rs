@@ -42,8 +42,6 @@ pub struct View {
     pub populated: bool,
     /// Its query leans on a primary key (GROUP BY the key), so it can't be made before the constraint.
     pub needs_key: bool,
-    /// DEPENDS ON EXTENSION, of a materialized view.
-    pub extensions: Vec<String>,
     /// pg_table_size of a materialized view.
     pub bytes: u64,
 }

@@ -1,0 +1,98 @@
+//! Pieces of SQL that the queries for relations share.
+//!
+//! All text is for servers from 10 on. `version` is server_version_num; what a server doesn't have reads as its absence.
+
+use super::acl;
+
+/// Keeps a relation `c` in the namespace `n` if it is the user's own: in no schema of the system or of pgstream, not temporary, and no
+/// member of an extension.
+pub(super) const OWN: &str = "n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'pgstream') \
+     AND c.relpersistence <> 't' AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend e \
+     WHERE e.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND e.objid = c.oid AND e.deptype = 'e')";
+
+/// The relation `c` in namespace `n` is among those whose rows an extension wants copied.
+pub(super) const CONFIGURATION: &str = "c.oid = ANY (ARRAY(SELECT pg_catalog.unnest(x.extconfig) FROM pg_catalog.pg_extension x)::pg_catalog.oid[])";
+
+/// JSON of `schema::table::RelationName`.
+pub(super) fn name(relation: &str, namespace: &str) -> String {
+    format!(
+        "pg_catalog.json_build_object('oid', {relation}.oid::int8, 'schema', {namespace}.nspname, 'name', {relation}.relname)"
+    )
+}
+
+/// JSON array of `schema::foreign::FdwOption` from a text array of options.
+pub(super) fn foreign_options(options: &str) -> String {
+    format!(
+        "coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object('name', o.option_name, 'value', o.option_value)) \
+         FROM pg_catalog.pg_options_to_table({options}) o), '[]'::json)"
+    )
+}
+
+/// JSON array of `schema::table::Column`: the columns of the relation `c`.
+pub(super) fn columns(version: u32) -> String {
+    let compression = if version >= 140000 {
+        "CASE a.attcompression WHEN 'p' THEN 'pglz' WHEN 'l' THEN 'lz4' END"
+    } else {
+        "NULL"
+    };
+    let generated = if version >= 120000 { "nullif(a.attgenerated::text, '')" } else { "NULL" };
+    // Before 18 a constraint has neither a name nor a place of its own. pg_dump leaves out a name that the server would choose.
+    let constraint = if version >= 180000 {
+        "(SELECT pg_catalog.json_build_object('oid', co.oid::int8, 'name', \
+             CASE WHEN co.conname <> pg_catalog.concat(c.relname, '_', a.attname, '_not_null') OR EXISTS (\
+                 SELECT FROM pg_catalog.pg_description t WHERE t.classoid = 'pg_catalog.pg_constraint'::pg_catalog.regclass \
+                 AND t.objoid = co.oid) THEN co.conname END, \
+             'no_inherit', co.connoinherit, 'is_local', co.conislocal) \
+             FROM pg_catalog.pg_constraint co \
+             WHERE co.conrelid = a.attrelid AND co.contype = 'n' AND co.conkey[1] = a.attnum AND co.convalidated)"
+    } else {
+        "pg_catalog.json_build_object('oid', NULL, 'name', NULL, 'no_inherit', false, 'is_local', true)"
+    };
+    let foreign_options = foreign_options("a.attfdwoptions");
+    let acl = acl::expression("a.attacl", "'c'", "c.relowner");
+    format!(
+        "coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(\
+         'number', a.attnum, 'name', a.attname, 'type_name', pg_catalog.format_type(a.atttypid, a.atttypmod), \
+         'type_oid', a.atttypid::int8, \
+         'collation', CASE WHEN a.attcollation <> y.typcollation THEN (\
+             SELECT pg_catalog.quote_ident(cn.nspname) || '.' || pg_catalog.quote_ident(l.collname) \
+             FROM pg_catalog.pg_collation l JOIN pg_catalog.pg_namespace cn ON cn.oid = l.collnamespace \
+             WHERE l.oid = a.attcollation) END, \
+         'not_null', a.attnotnull, \
+         'constraint', CASE WHEN a.attnotnull THEN {constraint} END, \
+         'default', CASE WHEN a.atthasdef THEN (SELECT pg_catalog.json_build_object('oid', f.oid::int8, \
+             'expression', pg_catalog.pg_get_expr(f.adbin, f.adrelid), 'generated', {generated}) \
+             FROM pg_catalog.pg_attrdef f WHERE f.adrelid = a.attrelid AND f.adnum = a.attnum) END, \
+         'identity', nullif(a.attidentity::text, ''), 'is_local', a.attislocal, \
+         'storage', CASE WHEN a.attstorage <> y.typstorage THEN \
+             CASE a.attstorage WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL' WHEN 'm' THEN 'MAIN' WHEN 'x' THEN 'EXTENDED' END END, \
+         'compression', {compression}, \
+         'statistics', CASE WHEN a.attstattarget >= 0 THEN a.attstattarget END, \
+         'options', coalesce(a.attoptions, '{{}}'), \
+         'foreign_options', CASE WHEN a.attfdwoptions IS NULL THEN '[]'::json ELSE {foreign_options} END, \
+         'acl', {acl}) ORDER BY a.attnum) \
+         FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type y ON y.oid = a.atttypid \
+         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), '[]'::json)"
+    )
+}
+
+/// The table access method of the relation `c`, of `kinds` only.
+pub(super) fn access_method(version: u32) -> &'static str {
+    if version >= 120000 {
+        "(SELECT am.amname FROM pg_catalog.pg_am am WHERE am.oid = c.relam)"
+    } else {
+        "NULL"
+    }
+}
+
+/// The tablespace of the relation `c`, unless it is the database's.
+pub(super) const TABLESPACE: &str =
+    "(SELECT ts.spcname FROM pg_catalog.pg_tablespace ts WHERE ts.oid = c.reltablespace)";
+
+/// Storage parameters of the TOAST table of `c`.
+pub(super) const TOAST_OPTIONS: &str =
+    "coalesce((SELECT tc.reloptions FROM pg_catalog.pg_class tc WHERE tc.oid = c.reltoastrelid), '{}')";
+
+/// The row type and its array type of the relation `c`.
+pub(super) const TYPES: &str = "ARRAY(SELECT o::int8 FROM pg_catalog.pg_type y, LATERAL (VALUES (y.oid), (y.typarray)) v(o) \
+     WHERE y.oid = c.reltype AND o <> 0)";
