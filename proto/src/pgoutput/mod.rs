@@ -107,8 +107,9 @@ pub enum Message {
 /// A message and the transaction that it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decoded {
-    /// Inside a streamed chunk, the ID of the transaction or subtransaction that a change, Relation, Type or logical message
-    /// is of: a StreamAbort of that ID drops it. `None` everywhere else.
+    /// Inside a streamed chunk, the ID of the transaction or subtransaction that a change, Relation or Type is of: a
+    /// StreamAbort of that ID drops it. (A logical message has the top-level ID, whatever subtransaction wrote it.)
+    /// `None` everywhere else.
     pub xid: Option<u32>,
     /// The message.
     pub message: Message,
