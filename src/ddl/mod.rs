@@ -3,6 +3,14 @@
 //! In: `schema`'s plain data. Out: a [`Plan`] of [`Item`]s, each one object as pg_dump counts them, with the statements that
 //! make it. Statements carry no semicolon at the end. What may fail: a loop of dependencies that no repair breaks.
 
+pub mod constraint;
+pub mod index;
+pub mod relation;
+pub mod sequence;
+pub mod table;
+pub mod trigger;
+pub mod view;
+
 use std::collections::BTreeSet;
 
 use crate::schema::{Database, ObjectId};

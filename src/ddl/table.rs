@@ -1,0 +1,212 @@
+//! Tables: CREATE TABLE, what ALTER TABLE adds to it, partitions' attachment, row security.
+//!
+//! As pg_dump does, partitions are made as plain tables and attached: their columns may stand in another order than the parent's.
+
+use std::collections::HashMap;
+
+use super::relation::{column_subcommands, foreign_options, in_parentheses, name, tablespace, using, with};
+use super::{Context, Item, Section};
+use crate::schema::constraint::Constraint;
+use crate::schema::table::{Column, ColumnDefault, Persistence, ReplicaIdentity, Table, TableKind};
+use crate::schema::{Class, ObjectId};
+use crate::sql::{ident, qualified};
+
+/// All tables, without those that extensions make.
+pub fn items(context: &Context<'_>) -> Vec<Item> {
+    let mut checks: HashMap<u32, Vec<&Constraint>> = HashMap::new();
+    for constraint in context.database.constraints.iter().filter(|c| c.is_inline()) {
+        if !context.separate.contains(&constraint.id()) {
+            checks.entry(constraint.table.oid).or_default().push(constraint);
+        }
+    }
+    let mut items = Vec::new();
+    for table in context.database.tables.iter().filter(|t| t.configuration.is_none()) {
+        let checks = checks.get(&table.oid).map_or(&[][..], Vec::as_slice);
+        items.push(create(context, table, checks));
+        items.extend(table.columns.iter().filter_map(|column| separate_default(context, table, column)));
+        items.extend(attach(table));
+        items.extend(row_security(table));
+    }
+    items
+}
+
+/// What ALTER TABLE is called for the table.
+fn alter(table: &Table) -> &'static str {
+    if table.kind == TableKind::Foreign { "ALTER FOREIGN TABLE" } else { "ALTER TABLE" }
+}
+
+fn create(context: &Context<'_>, table: &Table, checks: &[&Constraint]) -> Item {
+    let kind = if table.kind == TableKind::Foreign { "FOREIGN TABLE" } else { "TABLE" };
+    let subject = qualified(&table.schema, &table.name);
+    let mut item = Item::new(table.id(), kind, Section::PreData, Some(&table.schema), &table.name).owned(
+        context,
+        &format!("{kind} {subject}"),
+        &table.owner,
+    );
+    item.provides.extend(table.types.iter().map(|&oid| ObjectId::new(Class::Type, oid)));
+    item.provides.extend(checks.iter().map(|check| check.id()));
+    let constraints = table.columns.iter().filter_map(|c| c.constraint.as_ref()?.oid);
+    item.provides.extend(constraints.map(|oid| ObjectId::new(Class::Constraint, oid)));
+    let defaults = table.columns.iter().filter_map(|c| c.default.as_ref());
+    item.provides.extend(defaults.filter(|d| !is_apart(context, d)).filter_map(ColumnDefault::id));
+    item.requires.extend(table.parents.iter().map(|parent| ObjectId::new(Class::Relation, parent.oid)));
+    item.create.push(statement(context, table, &subject, checks));
+    let subcommands = subcommands(context, table);
+    if !subcommands.is_empty() {
+        item.create.push(format!("{} ONLY {subject}\n    {}", alter(table), subcommands.join(",\n    ")));
+    }
+    item
+}
+
+/// CREATE TABLE.
+fn statement(context: &Context<'_>, table: &Table, subject: &str, checks: &[&Constraint]) -> String {
+    let kind = match (table.kind, table.persistence) {
+        (TableKind::Foreign, _) => "FOREIGN TABLE",
+        (_, Persistence::Unlogged) => "UNLOGGED TABLE",
+        (_, Persistence::Permanent) => "TABLE",
+    };
+    let mut elements: Vec<String> = Vec::new();
+    elements.extend(table.columns.iter().filter_map(|column| definition(context, table, column)));
+    elements
+        .extend(checks.iter().map(|check| format!("CONSTRAINT {} {}", ident(&check.name), check.definition)));
+    let mut sql = format!("CREATE {kind} {subject}");
+    match &table.of_type {
+        Some(of_type) => {
+            sql += &format!(" OF {of_type}");
+            if !elements.is_empty() {
+                sql += &in_parentheses(&elements);
+            }
+        }
+        None => sql += &in_parentheses(&elements),
+    }
+    if !table.parents.is_empty() && !table.is_partition() {
+        let parents: Vec<_> = table.parents.iter().map(name).collect();
+        sql += &format!("\nINHERITS ({})", parents.join(", "));
+    }
+    if let Some(key) = &table.partition_key {
+        sql += &format!("\nPARTITION BY {key}");
+    }
+    if let Some(server) = &table.server {
+        sql += &format!("\nSERVER {}", ident(server));
+        if !table.foreign_options.is_empty() {
+            sql += &format!("\nOPTIONS ({})", foreign_options(&table.foreign_options));
+        }
+    }
+    // Before 17 a partitioned table cannot name the access method of its partitions.
+    if table.kind == TableKind::Ordinary || context.target_version >= 170_000 {
+        sql += &using(context, table.access_method.as_deref());
+    }
+    sql += &with(&table.options, &table.toast_options);
+    sql + &tablespace(context, table.tablespace.as_deref())
+}
+
+/// The column's element in CREATE TABLE, where it has one.
+fn definition(context: &Context<'_>, table: &Table, column: &Column) -> Option<String> {
+    if !table.lists(column) {
+        return None;
+    }
+    let default = column.default.as_ref().filter(|d| !d.separate && !d.inherited && !is_apart(context, d));
+    let not_null = column.constraint.as_ref().filter(|c| c.is_local || table.is_partition());
+    let mut sql = ident(&column.name);
+    if table.of_type.is_some() {
+        if default.is_none() && not_null.is_none() {
+            return None;
+        }
+        sql += " WITH OPTIONS";
+    } else {
+        sql += &format!(" {}", column.type_name);
+        if let Some(collation) = &column.collation {
+            sql += &format!(" COLLATE {collation}");
+        }
+    }
+    if let Some(default) = default {
+        sql += &match default.generated {
+            Some('v') => format!(" GENERATED ALWAYS AS ({})", default.expression),
+            Some(_) => format!(" GENERATED ALWAYS AS ({}) STORED", default.expression),
+            None => format!(" DEFAULT {}", default.expression),
+        };
+    }
+    if let Some(constraint) = not_null {
+        if let Some(name) = &constraint.name {
+            sql += &format!(" CONSTRAINT {}", ident(name));
+        }
+        sql += " NOT NULL";
+        if constraint.no_inherit {
+            sql += " NO INHERIT";
+        }
+    }
+    Some(sql)
+}
+
+/// What ALTER TABLE ONLY does to the table right after CREATE TABLE.
+fn subcommands(context: &Context<'_>, table: &Table) -> Vec<String> {
+    let mut subcommands = Vec::new();
+    for column in &table.columns {
+        let listed = table.lists(column);
+        if let Some(constraint) = column.constraint.as_ref().filter(|c| !listed && c.is_local) {
+            subcommands.push(match &constraint.name {
+                None => format!("ALTER COLUMN {} SET NOT NULL", ident(&column.name)),
+                Some(name) => format!("ADD CONSTRAINT {} NOT NULL {}", ident(name), ident(&column.name)),
+            });
+        }
+        if let Some(default) = column.default.as_ref().filter(|d| d.separate && !is_apart(context, d)) {
+            subcommands.push(set_default(column, default));
+        }
+        subcommands.extend(column_subcommands(context, column));
+    }
+    match table.replica_identity {
+        ReplicaIdentity::Nothing => subcommands.push("REPLICA IDENTITY NOTHING".to_owned()),
+        ReplicaIdentity::Full => subcommands.push("REPLICA IDENTITY FULL".to_owned()),
+        ReplicaIdentity::Default | ReplicaIdentity::Index => {}
+    }
+    if table.force_row_security {
+        subcommands.push("FORCE ROW LEVEL SECURITY".to_owned());
+    }
+    subcommands
+}
+
+/// Whether the default gets an item of its own, to break a loop. There is no way to do that for a generation expression.
+fn is_apart(context: &Context<'_>, default: &ColumnDefault) -> bool {
+    default.generated.is_none() && default.id().is_some_and(|id| context.separate.contains(&id))
+}
+
+fn set_default(column: &Column, default: &ColumnDefault) -> String {
+    format!("ALTER COLUMN {} SET DEFAULT {}", ident(&column.name), default.expression)
+}
+
+fn separate_default(context: &Context<'_>, table: &Table, column: &Column) -> Option<Item> {
+    let default = column.default.as_ref().filter(|d| is_apart(context, d))?;
+    let name = format!("{} {}", table.name, column.name);
+    let mut item = Item::new(default.id()?, "DEFAULT", Section::PreData, Some(&table.schema), name);
+    let subject = qualified(&table.schema, &table.name);
+    item.owner = Some(table.owner.clone());
+    item.requires.push(table.id());
+    item.create.push(format!("{} ONLY {subject} {}", alter(table), set_default(column, default)));
+    Some(item)
+}
+
+fn attach(table: &Table) -> Option<Item> {
+    let bound = table.partition_bound.as_deref()?;
+    let parent = table.parents.first()?;
+    let id = ObjectId::new(Class::Attachment, table.oid);
+    let mut item = Item::new(id, "TABLE ATTACH", Section::PreData, Some(&table.schema), &table.name);
+    item.owner = Some(table.owner.clone());
+    item.requires.extend([table.id(), ObjectId::new(Class::Relation, parent.oid)]);
+    let child = qualified(&table.schema, &table.name);
+    item.create.push(format!("ALTER TABLE ONLY {} ATTACH PARTITION {child} {bound}", name(parent)));
+    Some(item)
+}
+
+fn row_security(table: &Table) -> Option<Item> {
+    if !table.row_security {
+        return None;
+    }
+    let id = ObjectId::new(Class::RowSecurity, table.oid);
+    let mut item = Item::new(id, "ROW SECURITY", Section::PostData, Some(&table.schema), &table.name);
+    item.owner = Some(table.owner.clone());
+    item.requires.push(table.id());
+    item.tables.push(table.oid);
+    let subject = qualified(&table.schema, &table.name);
+    item.create.push(format!("ALTER TABLE {subject} ENABLE ROW LEVEL SECURITY"));
+    Some(item)
+}
