@@ -94,7 +94,6 @@ pub async fn read(connection: &mut Connection) -> Result<Database> {
         extension_dependencies: note::read_extension_dependencies(connection).await?,
         dependencies: dependency::read_dependencies(connection).await?,
         unread,
-        ..Database::default()
     })
 }
 

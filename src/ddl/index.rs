@@ -8,14 +8,19 @@ use crate::schema::index::Index;
 use crate::schema::{Class, ObjectId};
 use crate::sql::{ident, qualified};
 
-/// All indexes without a constraint, and all attachments of indexes to those of partitioned tables.
-pub fn items(context: &Context<'_>) -> Vec<Item> {
+/// Adds all indexes without a constraint, and all attachments of indexes to those of partitioned tables. An invalid index, as a failed
+/// CREATE INDEX CONCURRENTLY leaves it, stays behind. (Of a partitioned table invalid only means that not every partition has its part.)
+pub fn items(context: &Context<'_>, plan: &mut Plan) {
     let tables = waited_for(context);
     let made: HashSet<u32> = context.database.indexes.iter().filter(|i| is_made(i)).map(|i| i.oid).collect();
-    let mut items = Vec::new();
-    for index in context.database.indexes.iter().filter(|i| is_made(i)) {
+    for index in &context.database.indexes {
+        if !is_made(index) {
+            let reason = "the index is invalid in the source; drop it there, or make it again with REINDEX";
+            plan.leave("INDEX", qualified(&index.schema, &index.name), reason);
+            continue;
+        }
         if index.constraint.is_none() {
-            items.push(create(context, index, &tables));
+            plan.items.push(create(context, index, &tables));
         }
         if let Some(parent) = index.parent.as_ref().filter(|parent| made.contains(&parent.oid)) {
             let id = ObjectId::new(Class::Attachment, index.oid);
@@ -26,18 +31,8 @@ pub fn items(context: &Context<'_>) -> Vec<Item> {
             item.tables.extend(tables.get(&index.table.oid));
             let child = qualified(&index.schema, &index.name);
             item.create.push(format!("ALTER INDEX {} ATTACH PARTITION {child}", name(parent)));
-            items.push(item);
+            plan.items.push(item);
         }
-    }
-    items
-}
-
-/// Says which indexes stay behind: an invalid one is what a failed CREATE INDEX CONCURRENTLY leaves. (Of a partitioned table it only
-/// means that not every partition has its part.)
-pub fn leave_invalid(context: &Context<'_>, plan: &mut Plan) {
-    for index in context.database.indexes.iter().filter(|i| !is_made(i)) {
-        let reason = "the index is invalid in the source; drop it there, or make it again with REINDEX";
-        plan.leave("INDEX", qualified(&index.schema, &index.name), reason);
     }
 }
 

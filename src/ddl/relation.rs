@@ -2,23 +2,22 @@
 
 use std::collections::HashSet;
 
-use super::{Context, Item, constraint, index, sequence, table, trigger, view};
+use super::{Context, Plan, constraint, index, sequence, table, trigger, view};
 use crate::schema::foreign::FdwOption;
 use crate::schema::table::{Column, RelationName, TableKind};
 use crate::sql::{ident, literal, qualified};
 
-/// The items of all relations: tables, views, sequences, and what hangs on them. Not in an order that could be run.
-pub fn items(context: &Context<'_>) -> Vec<Item> {
-    let mut items = sequence::items(context);
-    items.extend(table::items(context));
-    items.extend(view::items(context));
-    items.extend(index::items(context));
-    items.extend(constraint::items(context));
-    items.extend(index::statistics(context));
-    items.extend(trigger::triggers(context));
-    items.extend(trigger::rules(context));
-    items.extend(trigger::policies(context));
-    items
+/// Adds the items of all relations: tables, views, sequences, and what hangs on them.
+pub fn items(context: &Context<'_>, plan: &mut Plan) {
+    plan.items.extend(sequence::items(context));
+    table::items(context, plan);
+    view::items(context, plan);
+    index::items(context, plan);
+    plan.items.extend(constraint::items(context));
+    plan.items.extend(index::statistics(context));
+    plan.items.extend(trigger::triggers(context));
+    plan.items.extend(trigger::rules(context));
+    plan.items.extend(trigger::policies(context));
 }
 
 /// A relation's name, quoted and qualified.
@@ -26,7 +25,7 @@ pub(super) fn name(relation: &RelationName) -> String {
     qualified(&relation.schema, &relation.name)
 }
 
-/// The tables whose rows a copy moves, and the partitioned ones above them: what an [`Item`](super::Item) may have to wait for.
+/// The tables whose rows a copy moves, and the partitioned ones above them: what an item may have to wait for.
 pub(super) fn waited_for(context: &Context<'_>) -> HashSet<u32> {
     let tables = context.database.tables.iter();
     tables.filter(|t| t.kind != TableKind::Foreign).map(|t| t.oid).collect()

@@ -5,29 +5,35 @@
 use std::collections::HashMap;
 
 use super::relation::{column_subcommands, foreign_options, in_parentheses, name, tablespace, using, with};
-use super::{Context, Item, Section};
+use super::{Context, Item, Plan, Section};
 use crate::schema::constraint::Constraint;
 use crate::schema::table::{Column, ColumnDefault, Persistence, ReplicaIdentity, Table, TableKind};
 use crate::schema::{Class, ObjectId};
 use crate::sql::{ident, qualified};
 
-/// All tables, without those that extensions make.
-pub fn items(context: &Context<'_>) -> Vec<Item> {
+/// Adds all tables, without those that extensions make.
+pub fn items(context: &Context<'_>, plan: &mut Plan) {
     let mut checks: HashMap<u32, Vec<&Constraint>> = HashMap::new();
     for constraint in context.database.constraints.iter().filter(|c| c.is_inline()) {
         if !context.separate.contains(&constraint.id()) {
             checks.entry(constraint.table.oid).or_default().push(constraint);
         }
     }
-    let mut items = Vec::new();
     for table in context.database.tables.iter().filter(|t| t.configuration.is_none()) {
         let checks = checks.get(&table.oid).map_or(&[][..], Vec::as_slice);
-        items.push(create(context, table, checks));
-        items.extend(table.columns.iter().filter_map(|column| separate_default(context, table, column)));
-        items.extend(attach(table));
-        items.extend(row_security(table));
+        plan.items.push(create(context, table, checks));
+        plan.items.extend(table.columns.iter().filter_map(|column| separate_default(context, table, column)));
+        plan.items.extend(attach(table));
+        plan.items.extend(row_security(table).filter(|_| context.options.policies));
+        if table.has_oids {
+            let name = format!("{}.\"oid\"", qualified(&table.schema, &table.name));
+            plan.leave(
+                "COLUMN",
+                name,
+                "tables WITH OIDS are gone since PostgreSQL 12; the table comes without the column",
+            );
+        }
     }
-    items
 }
 
 /// What ALTER TABLE is called for the table.

@@ -7,14 +7,14 @@
 use std::collections::{HashMap, HashSet};
 
 use super::relation::{bare, column_subcommands, tablespace, using, with};
-use super::{Context, Item, Section};
+use super::{Context, Item, Plan, Section};
 use crate::schema::view::View;
 use crate::schema::{Class, ObjectId};
 use crate::sql::{ident, qualified};
 
-/// All views and materialized views, and the refreshing of those that hold rows at the source.
-pub fn items(context: &Context<'_>) -> Vec<Item> {
-    let mut items = Vec::new();
+/// Adds all views and materialized views, and the refreshing of those that hold rows at the source.
+pub fn items(context: &Context<'_>, plan: &mut Plan) {
+    let items = &mut plan.items;
     for view in &context.database.views {
         if view.materialized {
             items.push(materialized(context, view));
@@ -39,8 +39,7 @@ pub fn items(context: &Context<'_>) -> Vec<Item> {
             Some(item)
         }));
     }
-    items.extend(refreshes(context));
-    items
+    refreshes(context, plan);
 }
 
 /// Whether the view is made in two steps, or the materialized view after the data.
@@ -117,9 +116,9 @@ fn with_query(view: &View) -> String {
     sql
 }
 
-/// REFRESH of each materialized view that is populated, and whose query reads no other that isn't, after those that it reads. (As
-/// pg_dump, see buildMatViewRefreshDependencies.)
-fn refreshes(context: &Context<'_>) -> Vec<Item> {
+/// Adds REFRESH of each materialized view that is populated, after those that its query reads. One that reads a view which is not
+/// populated can't be refreshed. (As pg_dump, see buildMatViewRefreshDependencies.)
+fn refreshes(context: &Context<'_>, plan: &mut Plan) {
     let views: HashMap<u32, &View> = context.database.views.iter().map(|view| (view.oid, view)).collect();
     let rules: HashMap<u32, u32> = context.database.views.iter().map(|view| (view.rule, view.oid)).collect();
     let mut reads: HashMap<u32, Vec<u32>> = HashMap::new();
@@ -133,7 +132,6 @@ fn refreshes(context: &Context<'_>) -> Vec<Item> {
             reads.entry(view).or_default().push(dependency.referenced.oid);
         }
     }
-    let mut items = Vec::new();
     for view in context.database.views.iter().filter(|v| v.populated) {
         let mut seen = HashSet::from([view.oid]);
         let mut pending = vec![view.oid];
@@ -146,7 +144,11 @@ fn refreshes(context: &Context<'_>) -> Vec<Item> {
                 }
             }
         }
-        if refreshed_before.iter().any(|v| !v.populated) {
+        if let Some(empty) = refreshed_before.iter().find(|v| !v.populated) {
+            let empty = qualified(&empty.schema, &empty.name);
+            let reason =
+                format!("its query reads materialized view {empty}, which is not populated in the source");
+            plan.leave("MATERIALIZED VIEW DATA", qualified(&view.schema, &view.name), reason);
             continue;
         }
         refreshed_before.sort_by_key(|v| v.oid);
@@ -157,7 +159,6 @@ fn refreshes(context: &Context<'_>) -> Vec<Item> {
         item.requires.push(view.id());
         item.requires.extend(refreshed_before.iter().map(|v| ObjectId::new(Class::Contents, v.oid)));
         item.create.push(format!("REFRESH MATERIALIZED VIEW {}", qualified(&view.schema, &view.name)));
-        items.push(item);
+        plan.items.push(item);
     }
-    items
 }
