@@ -6,3 +6,4 @@
 mod harness;
 mod layers;
 mod servers;
+mod tls;

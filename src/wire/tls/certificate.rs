@@ -48,6 +48,11 @@ fn pss_hash(algorithm: &AlgorithmIdentifierOwned) -> Option<&'static digest::Alg
     }
 }
 
+/// The certificate's SubjectPublicKeyInfo, in DER.
+pub(super) fn public_key(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    Certificate::from_der(certificate).ok()?.tbs_certificate.subject_public_key_info.to_der().ok()
+}
+
 /// Whether the certificate is for `host`, by libpq's rules (`pgtls_verify_peer_name_matches_certificate_guts`): the
 /// alternative names count, and the common name where none of them is of the host's kind.
 ///

@@ -144,18 +144,20 @@ impl Identity {
         let key = match &tls.certificate {
             None => None,
             Some((certificate, key)) => {
-                let chain = pem("certificate file", certificate)?;
-                let pair = CertifiedKey::from_der(chain, private_key(key)?, &ring::default_provider());
-                Some(Arc::new(pair.map_err(|error| match error {
-                    rustls::Error::InconsistentKeys(_) => Error::usage(format!(
+                let chain: Vec<CertificateDer<'static>> = pem("certificate file", certificate)?;
+                let signer = ring::default_provider().key_provider.load_private_key(private_key(key)?);
+                let signer = signer.map_err(|error| {
+                    Error::usage(format!("could not use private key file \"{}\": {error}", key.display()))
+                })?;
+                // rustls compares them too, but only for certificates of X.509 version 3
+                if certificate::public_key(&chain[0]).as_deref() != signer.public_key().as_deref() {
+                    return Err(Error::usage(format!(
                         "certificate \"{}\" does not match private key file \"{}\"",
                         certificate.display(),
                         key.display()
-                    )),
-                    error => {
-                        Error::usage(format!("could not use private key file \"{}\": {error}", key.display()))
-                    }
-                })?))
+                    )));
+                }
+                Some(Arc::new(CertifiedKey::new(chain, signer)))
             }
         };
         Ok(Identity { key, sent: AtomicBool::new(false) })
