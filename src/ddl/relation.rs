@@ -124,3 +124,6 @@ pub(super) fn bare(definition: &str) -> &str {
 pub(super) fn in_parentheses(elements: &[String]) -> String {
     if elements.is_empty() { " ()".to_owned() } else { format!(" (\n    {}\n)", elements.join(",\n    ")) }
 }
+
+#[cfg(test)]
+mod tests;
