@@ -70,9 +70,9 @@ pub struct Config {
     pub dbname: String,
     /// Command-line options for the server (`-c name=value`).
     pub options: Option<String>,
-    /// The application's name, if the operator chose one.
+    /// The application's name, if the operator chose one, be it empty.
     pub application_name: Option<String>,
-    /// How long one address may take to answer; `None` is for ever.
+    /// How long one address may take to answer; `None` is for ever. libpq's minimum of 2 s is gone since version 17.
     pub connect_timeout: Option<Duration>,
     /// TCP keepalives.
     pub keepalives: Keepalives,
@@ -212,8 +212,9 @@ impl Config {
         if tls.verification == Verification::ChainAndHost && parameters.filled(Keyword::Host).is_none() {
             return Err(Error::usage("host name must be specified for a verified SSL connection"));
         }
-        let application_name = match parameters.filled_text(Keyword::ApplicationName)? {
-            Some(name) => Some(name),
+        // an empty name is a name: none is shown, not the fallback
+        let application_name = match parameters.bytes(Keyword::ApplicationName) {
+            Some(_) => Some(parameters.filled_text(Keyword::ApplicationName)?.unwrap_or_default()),
             None => parameters.filled_text(Keyword::FallbackApplicationName)?,
         };
         let mut config = Config {
