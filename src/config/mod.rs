@@ -30,15 +30,16 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 
-pub use auth::{AuthMethod, ChannelBinding, RequireAuth, RequiredPeer};
+pub use auth::RequiredPeer;
 pub use environment::Environment;
 pub use host::{Address, Host};
 pub use parameters::Parameters;
+pub use pgstream_proto::auth::{ChannelBinding, RequireAuth};
 pub use secret::Secret;
 pub use tls::{RootCert, SslMode, SslNegotiation, Tls, TlsVersion, Verification};
 
 use host::DEFAULT_PORT;
-use parameters::{Keyword, integer, invalid_value};
+use parameters::{Keyword, integer};
 use passfile::Passfile;
 
 /// Which of the two servers is meant.
@@ -393,15 +394,8 @@ fn target_session_attrs(parameters: &Parameters) -> Result<TargetSessionAttrs> {
 fn protocol_versions(parameters: &Parameters) -> Result<(ProtocolVersion, ProtocolVersion)> {
     const VERSIONS: [(&str, ProtocolVersion); 3] =
         [("3.0", ProtocolVersion::V3_0), ("3.2", ProtocolVersion::V3_2), ("latest", ProtocolVersion::V3_2)];
-    let version = |keyword: Keyword| match parameters.filled_text(keyword)? {
-        None => Ok(None),
-        Some(text) => match VERSIONS.iter().find(|(name, _)| *name == text) {
-            Some(&(_, version)) => Ok(Some(version)),
-            None => Err(invalid_value(keyword, text, VERSIONS.map(|(name, _)| name))),
-        },
-    };
-    let min = version(Keyword::MinProtocolVersion)?.unwrap_or(ProtocolVersion::V3_0);
-    let max = version(Keyword::MaxProtocolVersion)?.unwrap_or(min);
+    let min = parameters.choice(Keyword::MinProtocolVersion, ProtocolVersion::V3_0, &VERSIONS)?;
+    let max = parameters.choice(Keyword::MaxProtocolVersion, min, &VERSIONS)?;
     if min > max {
         return Err(Error::usage("min_protocol_version is greater than max_protocol_version"));
     }
