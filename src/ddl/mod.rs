@@ -51,7 +51,7 @@ pub fn plan(database: &Database, options: &Options, target_version: u32) -> Resu
         language::items(&context, &mut plan);
         text_search::items(&context, &mut plan);
         foreign::items(&context, &mut plan);
-        plan.items.extend(relation::items(&context));
+        relation::items(&context, &mut plan);
         privileges::relations(&context, &mut plan);
         publication::items(&context, &mut plan);
         database::items(&context, &mut plan);
