@@ -30,16 +30,15 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 
-pub use auth::RequiredPeer;
+pub use auth::{AuthMethod, ChannelBinding, RequireAuth, RequiredPeer};
 pub use environment::Environment;
 pub use host::{Address, Host};
 pub use parameters::Parameters;
-pub use pgstream_proto::auth::{ChannelBinding, RequireAuth};
 pub use secret::Secret;
 pub use tls::{RootCert, SslMode, SslNegotiation, Tls, TlsVersion, Verification};
 
 use host::DEFAULT_PORT;
-use parameters::{Keyword, integer};
+use parameters::{Keyword, integer, invalid_value};
 use passfile::Passfile;
 
 /// Which of the two servers is meant.
@@ -71,9 +70,9 @@ pub struct Config {
     pub dbname: String,
     /// Command-line options for the server (`-c name=value`).
     pub options: Option<String>,
-    /// The application's name, if the operator chose one, be it empty.
+    /// The application's name, if the operator chose one.
     pub application_name: Option<String>,
-    /// How long one address may take to answer; `None` is for ever. libpq's minimum of 2 s is gone since version 17.
+    /// How long one address may take to answer; `None` is for ever.
     pub connect_timeout: Option<Duration>,
     /// TCP keepalives.
     pub keepalives: Keepalives,
@@ -213,9 +212,8 @@ impl Config {
         if tls.verification == Verification::ChainAndHost && parameters.filled(Keyword::Host).is_none() {
             return Err(Error::usage("host name must be specified for a verified SSL connection"));
         }
-        // an empty name is a name: none is shown, not the fallback
-        let application_name = match parameters.bytes(Keyword::ApplicationName) {
-            Some(_) => Some(parameters.filled_text(Keyword::ApplicationName)?.unwrap_or_default()),
+        let application_name = match parameters.filled_text(Keyword::ApplicationName)? {
+            Some(name) => Some(name),
             None => parameters.filled_text(Keyword::FallbackApplicationName)?,
         };
         let mut config = Config {
@@ -394,8 +392,15 @@ fn target_session_attrs(parameters: &Parameters) -> Result<TargetSessionAttrs> {
 fn protocol_versions(parameters: &Parameters) -> Result<(ProtocolVersion, ProtocolVersion)> {
     const VERSIONS: [(&str, ProtocolVersion); 3] =
         [("3.0", ProtocolVersion::V3_0), ("3.2", ProtocolVersion::V3_2), ("latest", ProtocolVersion::V3_2)];
-    let min = parameters.choice(Keyword::MinProtocolVersion, ProtocolVersion::V3_0, &VERSIONS)?;
-    let max = parameters.choice(Keyword::MaxProtocolVersion, min, &VERSIONS)?;
+    let version = |keyword: Keyword| match parameters.filled_text(keyword)? {
+        None => Ok(None),
+        Some(text) => match VERSIONS.iter().find(|(name, _)| *name == text) {
+            Some(&(_, version)) => Ok(Some(version)),
+            None => Err(invalid_value(keyword, text, VERSIONS.map(|(name, _)| name))),
+        },
+    };
+    let min = version(Keyword::MinProtocolVersion)?.unwrap_or(ProtocolVersion::V3_0);
+    let max = version(Keyword::MaxProtocolVersion)?.unwrap_or(min);
     if min > max {
         return Err(Error::usage("min_protocol_version is greater than max_protocol_version"));
     }

@@ -109,7 +109,14 @@ impl Drop for Database<'_> {
         if self.dropped {
             let (name, literal) = (self.quoted_name(), self.name.replace('\'', "''"));
             let mut command = client("psql");
-            // Slots and sessions of a test that was cut short stand in the way of dropping.
+            // Subscriptions, slots and sessions, of a test that was cut short say, stand in the way of dropping.
+            if let Ok(subscriptions) = self.try_execute(
+                "SELECT format('ALTER SUBSCRIPTION %1$I DISABLE; ALTER SUBSCRIPTION %1$I SET (slot_name = NONE);
+                 DROP SUBSCRIPTION %1$I;', subname) FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
+                 WHERE datname = current_database()",
+            ) {
+                let _ = self.try_execute(&subscriptions.replace(ROW_END, "\n"));
+            }
             command.args(["-XAtq", "-d", &self.cluster.uri("postgres")]);
             for statement in [
                 format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{literal}'"),

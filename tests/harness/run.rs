@@ -15,11 +15,9 @@ use std::sync::OnceLock;
 /// `$1`: the process to outlive, `$2`: the run's folder. SIGQUIT is PostgreSQL's immediate shutdown.
 const WATCHDOG: &str = r#"
 tail --pid="$1" -f /dev/null
-for pidfile in "$2"/*/data/postmaster.pid; do
-  [ -e "$pidfile" ] || continue
-  server=$(head -n 1 "$pidfile")
-  kill -QUIT "$server" && timeout 10 tail --pid="$server" -f /dev/null
-done
+servers=$(head -qn 1 "$2"/*/data/postmaster.pid)
+kill -QUIT $servers
+for server in $servers; do timeout 10 tail --pid="$server" -s 0.1 -f /dev/null; done
 rm -rf "$2"
 "#;
 
@@ -36,6 +34,7 @@ pub(crate) fn directory() -> &'static Path {
         fs::create_dir_all("/tmp/pgstream-tests").expect("the folder of test runs can be made");
         match fs::create_dir(&directory) {
             Ok(()) => {
+                #[expect(clippy::zombie_processes, reason = "the watchdog outlives this process")]
                 Command::new("bash")
                     .args(["-c", WATCHDOG, "watchdog", &watched.to_string()])
                     .arg(&directory)

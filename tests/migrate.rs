@@ -1,0 +1,42 @@
+//! The main job: `pgstream migrate --method copy` moves the fixture, from every major, and nothing is different.
+
+use crate::harness::{Cluster, Options, Pgstream, compare, fixture, server};
+
+/// Moves the fixture from a server of one major to a fresh one of another, compares, and moves again.
+fn moves_the_fixture(source_major: u32, target_major: u32) {
+    let source = fixture(server(source_major));
+    let cluster = Cluster::start(target_major, &Options::default());
+    let target = cluster.create_database_with("moved", "TEMPLATE template0");
+    let migrate = || Pgstream::between("migrate", &source, &target).args(["--method", "copy"]).run();
+
+    migrate().expect_code(0);
+    let differences = compare::databases(&source, &target);
+    assert!(differences.is_empty(), "{} differences:\n{}", differences.len(), differences.join("\n"));
+
+    // Whoever runs it again is told that it is done, and nothing is copied twice.
+    let again = migrate().expect_code(0);
+    assert!(again.stderr.contains("done") || again.stdout.contains("done"), "{again:?}");
+    let differences = compare::rows(&source, &target);
+    assert!(differences.is_empty(), "a second run changed rows:\n{}", differences.join("\n"));
+}
+
+macro_rules! pairs {
+    ($($name:ident: $source:literal to $target:literal;)+) => { $(
+        #[test]
+        fn $name() {
+            moves_the_fixture($source, $target);
+        }
+    )+ };
+}
+
+pairs! {
+    the_fixture_moves_from_10_to_18: 10 to 18;
+    the_fixture_moves_from_11_to_17: 11 to 17;
+    the_fixture_moves_from_12_to_16: 12 to 16;
+    the_fixture_moves_from_13_to_18: 13 to 18;
+    the_fixture_moves_from_14_to_15: 14 to 15;
+    the_fixture_moves_from_15_to_15: 15 to 15;
+    the_fixture_moves_from_16_to_18: 16 to 18;
+    the_fixture_moves_from_17_to_18: 17 to 18;
+    the_fixture_moves_from_18_to_18: 18 to 18;
+}
