@@ -9,9 +9,13 @@
 //! Where this differs from libpq, on purpose:
 //! - `client_encoding`, `PGDATESTYLE`, `PGTZ` and `PGGEQO` are accepted and not used: pgstream sets what makes its
 //!   session's text exact.
+//! - A URI whose host holds an `@`, or whose port is no number while an `@` follows, is refused at once: its password was
+//!   not percent-encoded, and a piece of it would be shown as the host or the port.
+//! - Where a client certificate's key can't be used, `sslmode=prefer` goes on without the certificate, not without TLS;
+//!   encrypted keys are not supported, so `sslpassword` has no effect.
 //! - Numbers are checked here, not when a socket of the kind that they concern is made.
 //! - `gssencmode=require`, `replication`, `sslkeylogfile` and an LDAP service are refused; what only concerns Kerberos,
-//!   OAuth or TLS compression is accepted, since it has no effect unless the server asks for it.
+//!   OAuth, SCRAM keys in place of a password, or TLS compression is accepted and has no effect.
 
 mod auth;
 mod conninfo;
