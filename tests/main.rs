@@ -3,6 +3,7 @@
 //! `tests/run` fetches the servers and runs everything; `cargo test` and `cargo nextest run` do as well. What the
 //! tests stand on is in [`harness`].
 
+mod conninfo;
 mod harness;
 mod layers;
 mod migrate;

@@ -28,6 +28,6 @@ fn exploded(acl: &str) -> String {
          'grantor', pg_catalog.pg_get_userbyid(e.grantor), \
          'grantee', CASE WHEN e.grantee <> 0 THEN pg_catalog.pg_get_userbyid(e.grantee) END, \
          'privilege', e.privilege_type, 'grantable', e.is_grantable) ORDER BY e.ordinality), '[]'::json) \
-         FROM pg_catalog.aclexplode({acl}) WITH ORDINALITY e(grantor, grantee, privilege_type, is_grantable, ordinality))"
+         FROM pg_catalog.aclexplode(nullif({acl}, '{{}}'::aclitem[])) WITH ORDINALITY e(grantor, grantee, privilege_type, is_grantable, ordinality))"
     )
 }

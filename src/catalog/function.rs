@@ -43,7 +43,7 @@ pub async fn read_aggregates(connection: &mut Connection) -> Result<Vec<Aggregat
     let sql = format!(
         "SELECT p.oid::int8 AS oid, n.nspname AS schema, p.proname AS name,
            coalesce(NULLIF(pg_catalog.pg_get_function_arguments(p.oid), ''), '*') AS arguments,
-           coalesce(NULLIF(pg_catalog.pg_get_function_identity_arguments(p.oid), ''), '*') AS identity_arguments,
+           coalesce(NULLIF(pg_catalog.oidvectortypes(p.proargtypes), ''), '*') AS argument_types,
            pg_catalog.pg_get_userbyid(p.proowner) AS owner, {} AS acl, a.aggkind::text AS kind,
            {} AS transition, pg_catalog.format_type(a.aggtranstype, NULL) AS state_type, a.aggtransspace AS state_space,
            a.agginitval AS initial, {} AS final_function, a.aggfinalextra AS final_extra, {modify} AS final_modify,

@@ -83,7 +83,7 @@ pub async fn read_changed_privileges(connection: &mut Connection) -> Result<Vec<
     parts.push(
         "SELECT 'pg_class'::text AS class, o.oid, a.attnum::int4 AS subid, o.relnamespace AS namespace, o.relowner AS owner,
            a.attacl AS acl, coalesce(p.initprivs, '{}'::aclitem[]) AS base, 'TABLE'::text AS kind,
-           pg_catalog.quote_ident(a.attname) AS attribute
+           a.attname::text AS attribute
          FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class o ON o.oid = a.attrelid
            LEFT JOIN pg_catalog.pg_init_privs p ON p.objoid = o.oid AND p.classoid = 'pg_catalog.pg_class'::regclass
              AND p.objsubid = a.attnum
@@ -92,7 +92,7 @@ pub async fn read_changed_privileges(connection: &mut Connection) -> Result<Vec<
     );
     let sql = format!(
         "SELECT pg_catalog.json_build_object('class', o.class, 'oid', o.oid::int8) AS id, o.kind, n.nspname AS schema,
-           i.identity AS identity, o.attribute AS column, pg_catalog.pg_get_userbyid(o.owner) AS owner, {} AS acl
+           i.identity AS name, i.identity AS identity, o.attribute AS column, pg_catalog.pg_get_userbyid(o.owner) AS owner, {} AS acl
          FROM ({}) o
            LEFT JOIN pg_catalog.pg_namespace n ON n.oid = o.namespace,
            LATERAL pg_catalog.pg_identify_object(('pg_catalog.' || o.class)::regclass, o.oid, 0) i

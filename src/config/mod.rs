@@ -34,15 +34,16 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 
-pub use auth::{AuthMethod, ChannelBinding, RequireAuth, RequiredPeer};
+pub use auth::RequiredPeer;
 pub use environment::Environment;
 pub use host::{Address, Host};
 pub use parameters::Parameters;
+pub use pgstream_proto::auth::{ChannelBinding, RequireAuth};
 pub use secret::Secret;
 pub use tls::{RootCert, SslMode, SslNegotiation, Tls, TlsVersion, Verification};
 
 use host::DEFAULT_PORT;
-use parameters::{Keyword, integer, invalid_value};
+use parameters::{Keyword, integer};
 use passfile::Passfile;
 
 /// Which of the two servers is meant.
@@ -74,9 +75,9 @@ pub struct Config {
     pub dbname: String,
     /// Command-line options for the server (`-c name=value`).
     pub options: Option<String>,
-    /// The application's name, if the operator chose one.
+    /// The application's name, if the operator chose one, be it empty.
     pub application_name: Option<String>,
-    /// How long one address may take to answer; `None` is for ever.
+    /// How long one address may take to answer; `None` is for ever. libpq's minimum of 2 s is gone since version 17.
     pub connect_timeout: Option<Duration>,
     /// TCP keepalives.
     pub keepalives: Keepalives,
@@ -216,8 +217,9 @@ impl Config {
         if tls.verification == Verification::ChainAndHost && parameters.filled(Keyword::Host).is_none() {
             return Err(Error::usage("host name must be specified for a verified SSL connection"));
         }
-        let application_name = match parameters.filled_text(Keyword::ApplicationName)? {
-            Some(name) => Some(name),
+        // an empty name is a name: none is shown, not the fallback
+        let application_name = match parameters.bytes(Keyword::ApplicationName) {
+            Some(_) => Some(parameters.filled_text(Keyword::ApplicationName)?.unwrap_or_default()),
             None => parameters.filled_text(Keyword::FallbackApplicationName)?,
         };
         let mut config = Config {
@@ -396,15 +398,8 @@ fn target_session_attrs(parameters: &Parameters) -> Result<TargetSessionAttrs> {
 fn protocol_versions(parameters: &Parameters) -> Result<(ProtocolVersion, ProtocolVersion)> {
     const VERSIONS: [(&str, ProtocolVersion); 3] =
         [("3.0", ProtocolVersion::V3_0), ("3.2", ProtocolVersion::V3_2), ("latest", ProtocolVersion::V3_2)];
-    let version = |keyword: Keyword| match parameters.filled_text(keyword)? {
-        None => Ok(None),
-        Some(text) => match VERSIONS.iter().find(|(name, _)| *name == text) {
-            Some(&(_, version)) => Ok(Some(version)),
-            None => Err(invalid_value(keyword, text, VERSIONS.map(|(name, _)| name))),
-        },
-    };
-    let min = version(Keyword::MinProtocolVersion)?.unwrap_or(ProtocolVersion::V3_0);
-    let max = version(Keyword::MaxProtocolVersion)?.unwrap_or(min);
+    let min = parameters.choice(Keyword::MinProtocolVersion, ProtocolVersion::V3_0, &VERSIONS)?;
+    let max = parameters.choice(Keyword::MaxProtocolVersion, min, &VERSIONS)?;
     if min > max {
         return Err(Error::usage("min_protocol_version is greater than max_protocol_version"));
     }

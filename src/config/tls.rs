@@ -325,7 +325,7 @@ fn versions(parameters: &Parameters) -> Result<(TlsVersion, Option<TlsVersion>)>
     };
     let min = version(Keyword::SslMinProtocolVersion)?;
     let max = version(Keyword::SslMaxProtocolVersion)?;
-    if max.is_some_and(|max| max < min.unwrap_or(2)) {
+    if max.is_some_and(|max| max < min.unwrap_or(2).max(2)) {
         let error = Error::usage("invalid SSL protocol version range");
         return Err(match max {
             Some(index) if index < 2 => error.with_detail("pgstream supports TLSv1.2 and TLSv1.3."),

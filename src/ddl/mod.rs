@@ -3,17 +3,70 @@
 //! In: `schema`'s plain data. Out: a [`Plan`] of [`Item`]s, each one object as pg_dump counts them, with the statements that
 //! make it. Statements carry no semicolon at the end. What may fail: a loop of dependencies that no repair breaks.
 
+pub mod collation;
 pub mod constraint;
+pub mod data_type;
+pub mod database;
+pub mod foreign;
+pub mod function;
 pub mod index;
+pub mod language;
+pub mod namespace;
+pub mod note;
+pub mod operator;
+pub mod order;
+pub mod privileges;
+pub mod publication;
 pub mod relation;
+pub mod role;
+pub mod script;
 pub mod sequence;
+pub mod setting;
 pub mod table;
+pub mod text_search;
 pub mod trigger;
 pub mod view;
 
 use std::collections::BTreeSet;
 
-use crate::schema::{Database, ObjectId};
+use crate::error::Result;
+use crate::schema::{Class, Database, ObjectId};
+
+pub use script::script;
+
+/// Plans how to make everything of `database` on a server of `target_version` (a `server_version_num`).
+///
+/// Loops of dependencies are found on the finished items; each repair names parts that must be made on their own, and the
+/// items are written again with those left out.
+pub fn plan(database: &Database, options: &Options, target_version: u32) -> Result<Plan> {
+    let mut separate = BTreeSet::new();
+    loop {
+        let context = Context { database, options, target_version, separate: &separate };
+        let mut plan = Plan::default();
+        namespace::items(&context, &mut plan);
+        data_type::items(&context, &mut plan);
+        function::items(&context, &mut plan);
+        operator::items(&context, &mut plan);
+        collation::items(&context, &mut plan);
+        language::items(&context, &mut plan);
+        text_search::items(&context, &mut plan);
+        foreign::items(&context, &mut plan);
+        relation::items(&context, &mut plan);
+        privileges::relations(&context, &mut plan);
+        publication::items(&context, &mut plan);
+        database::items(&context, &mut plan);
+        note::attach(&context, &mut plan);
+        for (kind, name, reason) in &database.unread {
+            plan.leave(kind, name, reason);
+        }
+        let repairs = order::sort(&context, &mut plan)?;
+        if repairs.is_empty() {
+            plan.not_copied.sort_by(|a, b| (&a.kind, &a.name).cmp(&(&b.kind, &b.name)));
+            return Ok(plan);
+        }
+        separate.extend(repairs);
+    }
+}
 
 /// What is to be copied, in pg_dump's words; everything by default.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +127,14 @@ pub struct Context<'a> {
     /// `_RETURN` rules by their ids, functions and materialized views (by their rule) that have to wait for post-data, range
     /// types that need a shell. The family leaves the part out of its usual item and writes a second item for it.
     pub separate: &'a BTreeSet<ObjectId>,
+}
+
+impl Context<'_> {
+    /// The schema of that name, unless it is the system's or an extension's.
+    pub fn schema_id(&self, name: &str) -> Option<ObjectId> {
+        let schema = self.database.schemas.iter().find(|s| s.name == name)?;
+        Some(ObjectId::new(Class::Namespace, schema.oid))
+    }
 }
 
 /// Something that stays behind, and why.

@@ -44,6 +44,8 @@ pub struct ChangedPrivileges {
     pub kind: String,
     /// Schema, if the kind has one.
     pub schema: Option<String>,
+    /// Its name, with arguments for functions.
+    pub name: String,
     /// The quoted and qualified name, with arguments for functions.
     pub identity: String,
     /// The column, quoted, when the privileges are a column's.

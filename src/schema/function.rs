@@ -40,8 +40,8 @@ pub struct Aggregate {
     pub name: String,
     /// Its arguments as CREATE AGGREGATE takes them: `*`, `integer`, `double precision ORDER BY anyelement`.
     pub arguments: String,
-    /// Its arguments as GRANT and COMMENT take them.
-    pub identity_arguments: String,
+    /// Its arguments' types, as GRANT and ALTER take them, or `*`.
+    pub argument_types: String,
     /// Owning role.
     pub owner: String,
     /// Privileges.

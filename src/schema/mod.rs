@@ -220,6 +220,9 @@ pub enum Class {
     /// Text search template.
     #[serde(rename = "pg_ts_template")]
     TextSearchTemplate,
+    /// The shell of a type, made before the functions that the type needs; no catalog's row.
+    #[serde(skip)]
+    ShellType,
     /// Type, domain or range type.
     #[serde(rename = "pg_type")]
     Type,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use pgstream_proto::auth::{self, Login};
+use pgstream_proto::auth::Login;
 use pgstream_proto::backend::{AuthenticationRequest, Message};
 use pgstream_proto::frame::{self, Limits};
 use pgstream_proto::frontend;
@@ -388,19 +388,14 @@ async fn log_in(config: &Config, side: Side, settings: &Settings, endpoint: Endp
         .map_err(|e| Error::usage(format!("invalid connection parameter: {e}")))?;
 
     let channel_binding = match (config.channel_binding, &stream) {
-        (ChannelBinding::Disable, _) => auth::ChannelBinding::Disable,
-        (ChannelBinding::Require, _) => auth::ChannelBinding::Require,
+        (wanted, Stream::Tls(_)) => wanted,
         // Without encryption there is no channel to bind to.
-        (ChannelBinding::Prefer, Stream::Tls(_)) => auth::ChannelBinding::Prefer,
-        (ChannelBinding::Prefer, _) => auth::ChannelBinding::Disable,
+        (ChannelBinding::Prefer, _) => ChannelBinding::Disable,
+        (wanted, _) => wanted,
     };
     let password = endpoint.password.as_ref().map(Secret::expose);
-    let require_auth = match &config.require_auth {
-        Some(methods) => Some(methods.as_str().parse().map_err(|e| Error::usage(format!("{e}")))?),
-        None => None,
-    };
     let login = Login::new(&config.user, password, channel_binding, server_end_point);
-    let mut login = Some(login.with_require_auth(require_auth));
+    let mut login = Some(login.with_require_auth(config.require_auth));
     let mut identity = Identity::default();
     loop {
         stream.drain(&mut outbound, &mut inbound).await.map_err(broken)?;
@@ -421,7 +416,10 @@ async fn log_in(config: &Config, side: Side, settings: &Settings, endpoint: Endp
             }
             (Message::ErrorResponse(notice), _) => return Err(Error::server(notice)),
             (Message::NoticeResponse(notice), _) => tracing::debug!(%side, "{}", notice.message()),
-            (Message::NegotiateProtocolVersion { .. }, Some(_)) => {}
+            (Message::NegotiateProtocolVersion { .. }, Some(_)) if version == frontend::VERSION_3_0 => {}
+            (Message::NegotiateProtocolVersion { .. }, Some(_)) => {
+                return Err(Error::usage("server does not speak protocol version 3.2"));
+            }
             (Message::ParameterStatus { name, value }, None) => identity.set_parameter(name, value),
             (Message::BackendKeyData { pid, key }, None) => identity.set_key(pid, key),
             (Message::ReadyForQuery(_), None) => break,

@@ -250,6 +250,20 @@ impl Connection {
         }
     }
 
+    /// Runs a replication command that is answered by CopyBothResponse.
+    pub(super) async fn start_copy_both(&mut self, command: &str) -> Result<()> {
+        self.begin_exchange()?;
+        self.encode(|out| frontend::query(command, out))?;
+        self.send().await?;
+        match self.receive().await? {
+            Message::CopyBothResponse(_) => Ok(()),
+            Message::ErrorResponse(notice) => {
+                Err(self.fail(Error::server(notice)).await.with_statement(command))
+            }
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
     /// Says goodbye and closes the socket.
     pub async fn close(mut self) {
         frontend::terminate(&mut self.outbound);
@@ -332,14 +346,25 @@ impl Connection {
             let message = Message::parse(frame)
                 .map_err(|e| Error::connection(format!("protocol violation by the {}: {e}", self.side)))?;
             match message {
-                Message::NoticeResponse(notice) => {
-                    tracing::debug!(side = %self.side, severity = notice.severity(), "{}", notice.message());
-                }
-                Message::ParameterStatus { name, value } => self.identity.set_parameter(name, value),
-                Message::NotificationResponse { .. } => {}
+                Message::NoticeResponse(_)
+                | Message::ParameterStatus { .. }
+                | Message::NotificationResponse { .. } => self.aside(message)?,
                 message => return Ok(message),
             }
         }
+    }
+
+    /// Takes a message that may come at any time: notices go to tracing, settings are remembered.
+    pub(super) fn aside(&mut self, message: Message) -> Result<()> {
+        match message {
+            Message::NoticeResponse(notice) => {
+                tracing::debug!(side = %self.side, severity = notice.severity(), "{}", notice.message());
+            }
+            Message::ParameterStatus { name, value } => self.identity.set_parameter(name, value),
+            Message::NotificationResponse { .. } => {}
+            other => return Err(self.unexpected(&other)),
+        }
+        Ok(())
     }
 
     async fn rows_until_ready(&mut self) -> Result<Vec<Row>> {

@@ -89,6 +89,39 @@ impl Stream {
         .await
     }
 
+    /// Writes `outbound` as far as the peer takes it, and reads into `inbound` unless `read` is false. Ends as soon as anything arrived, or
+    /// when all is written and nothing is to be read. Cancel safe, as [`Stream::drain`] is.
+    pub(super) async fn exchange(
+        &mut self,
+        outbound: &mut BytesMut,
+        inbound: &mut BytesMut,
+        read: bool,
+    ) -> io::Result<()> {
+        std::future::poll_fn(|cx| {
+            let mut written = true;
+            while outbound.has_remaining() {
+                match poll_write_buf(Pin::new(&mut *self), cx, outbound) {
+                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
+                    Poll::Pending => {
+                        written = false;
+                        break;
+                    }
+                }
+            }
+            let written = written && Pin::new(&mut *self).poll_flush(cx)?.is_ready();
+            if read {
+                self.poll_fill(cx, inbound)
+            } else if written {
+                Poll::Ready(Ok(()))
+            } else {
+                Poll::Pending
+            }
+        })
+        .await
+    }
+
     /// Takes what has already arrived, without waiting; true when there was anything.
     pub(super) async fn take_arrived(&mut self, inbound: &mut BytesMut) -> io::Result<bool> {
         std::future::poll_fn(|cx| match self.poll_fill(cx, inbound) {

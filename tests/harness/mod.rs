@@ -23,6 +23,7 @@ pub(crate) use cluster::{Auth, Cluster, Options, server};
 pub(crate) use database::Database;
 pub(crate) use fixture::fixture;
 pub(crate) use pgstream::Pgstream;
+pub(crate) use programs::client;
 
 /// Every major that the tests run.
 pub(crate) const MAJORS: [u32; 9] = [10, 11, 12, 13, 14, 15, 16, 17, 18];

@@ -1,0 +1,371 @@
+//! The order of a plan's items: topological, by pg_depend, with pg_dump's priorities of kinds and then names as tie-break.
+//!
+//! In: items as the families wrote them. Out: the items sorted, with what each one needs; or the parts that have to be made on
+//! their own because they close a loop. What may fail: a loop that none of the repairs breaks; it names the objects.
+//!
+//! The repairs, each by its name, after pg_dump_sort.c:
+//! - *shell type*: a type and its functions need each other: the functions get the type's shell.
+//! - *column default*: a table's default uses a function that uses the table: ALTER TABLE … SET DEFAULT comes later.
+//! - *check constraint*: the same of a table's or domain's CHECK.
+//! - *view rule*: views that use each other: a stand-in with the same columns comes first, its query later.
+//! - *postponed to post-data*: what needs a primary key (a view that groups by it) waits for post-data, and so does what
+//!   needs that.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
+
+use super::{Context, Item, Plan};
+use crate::error::{Error, Result};
+use crate::schema::{Class, Database, ObjectId};
+
+/// Which item makes an object.
+#[derive(Debug)]
+pub struct Index {
+    items: HashMap<ObjectId, usize>,
+    internal: HashMap<ObjectId, ObjectId>,
+}
+
+impl Index {
+    /// Indexes the items by their ids and by what they provide. Privileges name the object they are on, but don't make it.
+    pub fn new(database: &Database, items: &[Item]) -> Index {
+        let mut by_id = HashMap::with_capacity(items.len() * 3);
+        for (i, item) in items.iter().enumerate().filter(|(_, item)| item.kind != "ACL") {
+            by_id.entry(item.id).or_insert(i);
+        }
+        for (i, item) in items.iter().enumerate() {
+            for id in &item.provides {
+                by_id.entry(*id).or_insert(i);
+            }
+        }
+        let internal = database
+            .dependencies
+            .iter()
+            .filter(|d| d.kind == 'i' && !by_id.contains_key(&d.object))
+            .map(|d| (d.object, d.referenced))
+            .collect();
+        Index { items: by_id, internal }
+    }
+
+    /// The item that makes `id`, be it as part of a greater object: array types come with their element type.
+    pub fn item(&self, id: ObjectId) -> Option<usize> {
+        let mut id = id;
+        // Internal dependencies are a few levels deep: array of a row type of a table.
+        for _ in 0..8 {
+            if let Some(item) = self.items.get(&id) {
+                return Some(*item);
+            }
+            id = *self.internal.get(&id)?;
+        }
+        None
+    }
+}
+
+/// One item needs another, because of a part of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Edge {
+    to: usize,
+    via: ObjectId,
+}
+
+/// Sorts the plan's items. Returns the parts that must be made on their own first; then the items are as they were.
+pub fn sort(context: &Context<'_>, plan: &mut Plan) -> Result<BTreeSet<ObjectId>> {
+    let mut edges = edges(context.database, &plan.items);
+    let mut repairs = use_shells(context, &plan.items, &mut edges);
+    repairs.extend(postpone(context, &mut plan.items, &edges));
+    if !repairs.is_empty() {
+        return Ok(repairs);
+    }
+    let order = topological(&plan.items, &edges);
+    if order.len() < plan.items.len() {
+        return repair_loops(context, &plan.items, &edges);
+    }
+    let mut place = vec![0; order.len()];
+    order.iter().enumerate().for_each(|(position, item)| place[*item] = position);
+    let mut items: Vec<Option<Item>> = std::mem::take(&mut plan.items).into_iter().map(Some).collect();
+    plan.items = order.iter().filter_map(|i| items[*i].take()).collect();
+    plan.needs = order
+        .iter()
+        .map(|i| {
+            let mut needs: Vec<usize> = edges[*i].iter().map(|e| place[e.to]).collect();
+            needs.sort_unstable();
+            needs.dedup();
+            needs
+        })
+        .collect();
+    Ok(BTreeSet::new())
+}
+
+fn edges(database: &Database, items: &[Item]) -> Vec<Vec<Edge>> {
+    let index = Index::new(database, items);
+    let mut edges: Vec<Vec<Edge>> = vec![Vec::new(); items.len()];
+    for dependency in &database.dependencies {
+        let (Some(from), Some(to)) = (index.item(dependency.object), index.item(dependency.referenced))
+        else {
+            continue;
+        };
+        // CREATE EXTENSION makes its members, whatever they need; its own needs have rows of their own.
+        let is_member = items[from].kind == "EXTENSION" && items[from].id != dependency.object;
+        // OWNED BY is an item of its own, after both: the column's default needs the sequence first.
+        let owned_sequence = items[from].kind == "SEQUENCE"
+            && matches!(dependency.kind, 'a' | 'i')
+            && dependency.referenced.class == Class::Relation;
+        if from != to && !is_member && !owned_sequence {
+            edges[from].push(Edge { to, via: dependency.object });
+        }
+    }
+    for (from, item) in items.iter().enumerate() {
+        for id in &item.requires {
+            edges[from].extend(index.item(*id).filter(|to| *to != from).map(|to| Edge { to, via: item.id }));
+        }
+    }
+    for list in &mut edges {
+        list.sort_unstable();
+        list.dedup();
+    }
+    edges
+}
+
+/// *Shell type*: where a type needs a function that needs the type, the function gets the shell instead. Types that
+/// have none yet are returned.
+fn use_shells(context: &Context<'_>, items: &[Item], edges: &mut [Vec<Edge>]) -> BTreeSet<ObjectId> {
+    let mut wanted = BTreeSet::new();
+    let shells: HashMap<u32, usize> = (items.iter().enumerate())
+        .filter(|(_, item)| item.id.class == Class::ShellType)
+        .map(|(i, item)| (item.id.oid, i))
+        .collect();
+    let types: Vec<usize> = (0..items.len()).filter(|i| items[*i].id.class == Class::Type).collect();
+    for data_type in types {
+        let functions: Vec<usize> = edges[data_type]
+            .iter()
+            .map(|e| e.to)
+            .filter(|f| items[*f].id.class == Class::Function && edges[*f].iter().any(|e| e.to == data_type))
+            .collect();
+        let id = items[data_type].id;
+        for function in functions {
+            match shells.get(&id.oid) {
+                Some(shell) => {
+                    edges[function].iter_mut().filter(|e| e.to == data_type).for_each(|e| e.to = *shell)
+                }
+                None if !context.separate.contains(&id) => {
+                    wanted.insert(id);
+                }
+                None => {}
+            }
+        }
+    }
+    wanted
+}
+
+/// *Postponed to post-data*: an item can't be in an earlier section than what it needs. One that only needs it for a separable
+/// part gives the part up; others move.
+fn postpone(context: &Context<'_>, items: &mut [Item], edges: &[Vec<Edge>]) -> BTreeSet<ObjectId> {
+    let mut repairs = BTreeSet::new();
+    let mut moved = true;
+    while moved {
+        moved = false;
+        for from in 0..items.len() {
+            for edge in &edges[from] {
+                let section = items[edge.to].section;
+                if section <= items[from].section {
+                    continue;
+                }
+                if is_separable(context, &items[from], edge.via) {
+                    repairs.insert(edge.via);
+                } else {
+                    items[from].section = section;
+                    moved = true;
+                }
+            }
+        }
+        if !repairs.is_empty() {
+            return repairs;
+        }
+    }
+    repairs
+}
+
+/// Whether the object is a part of the item that can be made on its own.
+fn is_separable(context: &Context<'_>, item: &Item, part: ObjectId) -> bool {
+    let separable = matches!(part.class, Class::ColumnDefault | Class::Constraint | Class::Rule);
+    // What was asked for and is still there (a generation expression) can't be made apart.
+    let separable = separable && part != item.id && !context.separate.contains(&part);
+    separable && matches!(item.kind, "TABLE" | "FOREIGN TABLE" | "DOMAIN" | "VIEW")
+}
+
+/// Kahn's algorithm with a heap: among the items that have all they need, the smallest comes first. Shorter than the items
+/// where there is a loop.
+fn topological(items: &[Item], edges: &[Vec<Edge>]) -> Vec<usize> {
+    let mut waits_for: Vec<usize> = vec![0; items.len()];
+    let mut dependents: Vec<Vec<usize>> = vec![Vec::new(); items.len()];
+    for (from, list) in edges.iter().enumerate() {
+        let needs: HashSet<usize> = list.iter().map(|e| e.to).collect();
+        waits_for[from] = needs.len();
+        needs.into_iter().for_each(|to| dependents[to].push(from));
+    }
+    let rank = ranks(items);
+    let mut heap: BinaryHeap<_> =
+        (0..items.len()).filter(|i| waits_for[*i] == 0).map(|i| Reverse((rank[i], i))).collect();
+    let mut order = Vec::with_capacity(items.len());
+    while let Some(Reverse((_, next))) = heap.pop() {
+        order.push(next);
+        for &dependent in &dependents[next] {
+            waits_for[dependent] -= 1;
+            if waits_for[dependent] == 0 {
+                heap.push(Reverse((rank[dependent], dependent)));
+            }
+        }
+    }
+    order
+}
+
+/// The place of each item when nothing depends on anything: by section, kind, schema and name.
+fn ranks(items: &[Item]) -> Vec<usize> {
+    let mut sorted: Vec<usize> = (0..items.len()).collect();
+    sorted.sort_by_key(|i| {
+        let item = &items[*i];
+        (item.section, priority(item.kind), item.schema.as_deref(), item.name.as_str(), item.kind, item.id)
+    });
+    let mut ranks = vec![0; items.len()];
+    sorted.into_iter().enumerate().for_each(|(rank, i)| ranks[i] = rank);
+    ranks
+}
+
+/// pg_dump's order of kinds (dbObjectTypePriority).
+fn priority(kind: &str) -> usize {
+    const KINDS: [&str; 45] = [
+        "SCHEMA",
+        "PROCEDURAL LANGUAGE",
+        "COLLATION",
+        "TRANSFORM",
+        "EXTENSION",
+        "SHELL TYPE",
+        "TYPE",
+        "DOMAIN",
+        "FUNCTION",
+        "PROCEDURE",
+        "AGGREGATE",
+        "ACCESS METHOD",
+        "OPERATOR",
+        "OPERATOR FAMILY",
+        "OPERATOR CLASS",
+        "CAST",
+        "CONVERSION",
+        "TEXT SEARCH PARSER",
+        "TEXT SEARCH TEMPLATE",
+        "TEXT SEARCH DICTIONARY",
+        "TEXT SEARCH CONFIGURATION",
+        "FOREIGN DATA WRAPPER",
+        "SERVER",
+        "USER MAPPING",
+        "TABLE",
+        "FOREIGN TABLE",
+        "VIEW",
+        "MATERIALIZED VIEW",
+        "SEQUENCE",
+        "SEQUENCE OWNED BY",
+        "TABLE ATTACH",
+        "DEFAULT",
+        "INDEX",
+        "CONSTRAINT",
+        "CHECK CONSTRAINT",
+        "INDEX ATTACH",
+        "STATISTICS",
+        "RULE",
+        "TRIGGER",
+        "FK CONSTRAINT",
+        "ROW SECURITY",
+        "POLICY",
+        "PUBLICATION",
+        "PUBLICATION TABLE",
+        "PUBLICATION TABLES IN SCHEMA",
+    ];
+    KINDS.iter().position(|k| *k == kind).unwrap_or(KINDS.len())
+}
+
+/// Names the parts whose making apart breaks every loop; an error when a loop has none.
+fn repair_loops(context: &Context<'_>, items: &[Item], edges: &[Vec<Edge>]) -> Result<BTreeSet<ObjectId>> {
+    let mut repairs = BTreeSet::new();
+    for group in strongly_connected(edges) {
+        let inside: HashSet<usize> = group.iter().copied().collect();
+        let parts = |class: Class| -> BTreeSet<ObjectId> {
+            group
+                .iter()
+                .flat_map(|from| edges[*from].iter().map(move |edge| (*from, edge)))
+                .filter(|(from, edge)| {
+                    inside.contains(&edge.to)
+                        && edge.via.class == class
+                        && is_separable(context, &items[*from], edge.via)
+                })
+                .map(|(_, edge)| edge.via)
+                .collect()
+        };
+        // The least intrusive first: column default, check constraint, view rule.
+        let repair = [Class::ColumnDefault, Class::Constraint, Class::Rule]
+            .into_iter()
+            .map(parts)
+            .find(|parts| !parts.is_empty());
+        match repair {
+            Some(parts) => repairs.extend(parts),
+            None => {
+                let mut names: Vec<_> = group.iter().map(|i| items[*i].key()).collect();
+                names.sort_unstable();
+                return Err(Error::failed(
+                    "could not put the objects of the source in order: they depend on each other in a loop",
+                )
+                .with_detail(format!("The loop is made of {}.", names.join(", "))));
+            }
+        }
+    }
+    Ok(repairs)
+}
+
+/// Tarjan's algorithm without recursion; only components of two and more, which are loops.
+fn strongly_connected(edges: &[Vec<Edge>]) -> Vec<Vec<usize>> {
+    const UNSEEN: usize = usize::MAX;
+    let n = edges.len();
+    let (mut number, mut low, mut on_stack) = (vec![UNSEEN; n], vec![0; n], vec![false; n]);
+    let (mut stack, mut groups, mut next) = (Vec::new(), Vec::new(), 0);
+    for root in 0..n {
+        if number[root] != UNSEEN {
+            continue;
+        }
+        let mut path: Vec<(usize, usize)> = vec![(root, 0)];
+        while let Some((node, edge)) = path.pop() {
+            if edge == 0 {
+                number[node] = next;
+                low[node] = next;
+                next += 1;
+                stack.push(node);
+                on_stack[node] = true;
+            } else {
+                // Back from the edge before.
+                let child = edges[node][edge - 1].to;
+                if on_stack[child] {
+                    low[node] = low[node].min(low[child]);
+                }
+            }
+            if let Some(next_edge) = edges[node].get(edge) {
+                path.push((node, edge + 1));
+                if number[next_edge.to] == UNSEEN {
+                    path.push((next_edge.to, 0));
+                }
+                continue;
+            }
+            if low[node] == number[node] {
+                let mut group = Vec::new();
+                while let Some(member) = stack.pop() {
+                    on_stack[member] = false;
+                    group.push(member);
+                    if member == node {
+                        break;
+                    }
+                }
+                if group.len() > 1 {
+                    group.sort_unstable();
+                    groups.push(group);
+                }
+            }
+        }
+    }
+    groups
+}

@@ -1,0 +1,106 @@
+//! START_REPLICATION: data both ways at once.
+//!
+//! In: a walsender's connection and the command. Out: the bodies of the server's CopyData messages, one at a time, and a queue for
+//! the client's. What may fail: the network, or the server, which reports its error inside the copy. One
+//! task drives both directions by [`CopyBoth::exchange`]: it may write while the server's largest message is still arriving.
+
+use bytes::{Bytes, BytesMut};
+use pgstream_proto::backend::Message;
+use pgstream_proto::frame::{self, Limits};
+use pgstream_proto::frontend;
+
+use super::Connection;
+use crate::error::{Error, Result};
+
+/// A running replication stream.
+#[derive(Debug)]
+pub struct CopyBoth {
+    connection: Connection,
+    ended: bool,
+}
+
+impl CopyBoth {
+    /// Runs `command`, such as START_REPLICATION, on a connection opened with [`Settings::replication`](super::Settings::replication).
+    pub async fn start(mut connection: Connection, command: &str) -> Result<CopyBoth> {
+        connection.start_copy_both(command).await?;
+        Ok(CopyBoth { connection, ended: false })
+    }
+
+    /// The session that the stream runs in.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// The next message that has arrived whole, without waiting; `None` when there is none yet, or no more at all.
+    ///
+    /// # Errors
+    /// What the server reported: its stream is over then.
+    pub fn next(&mut self) -> Result<Option<Bytes>> {
+        while !self.ended {
+            let side = self.connection.side();
+            let violation = |e: &dyn std::fmt::Display| {
+                Error::connection(format!("protocol violation by the {side}: {e}"))
+            };
+            let frame = match frame::split(&mut self.connection.inbound, &Limits::SESSION) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return Ok(None),
+                Err(e) => return Err(violation(&e)),
+            };
+            match Message::parse(frame).map_err(|e| violation(&e))? {
+                Message::CopyData(data) => return Ok(Some(data)),
+                Message::CopyDone => self.ended = true,
+                Message::ErrorResponse(notice) => return Err(Error::server(notice)),
+                message => self.connection.aside(message)?,
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the server has ended the stream.
+    pub fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Where messages to the server are queued, as whole CopyData messages.
+    pub fn outbound(&mut self) -> &mut BytesMut {
+        &mut self.connection.outbound
+    }
+
+    /// Whether anything is queued that the server has not taken.
+    pub fn has_outbound(&self) -> bool {
+        !self.connection.outbound.is_empty()
+    }
+
+    /// Sends what is queued and takes in what arrives, unless `read` is false: a reader that can't keep up leaves the rest with the server. Ends
+    /// when anything has arrived, or when all is sent and nothing is to be read. Cancel safe.
+    ///
+    /// # Errors
+    /// The connection is lost; what the server said last goes before the network's reason.
+    pub async fn exchange(&mut self, read: bool) -> Result<()> {
+        let Connection { stream, outbound, inbound, .. } = &mut self.connection;
+        match stream.exchange(outbound, inbound, read).await {
+            Ok(()) => Ok(()),
+            Err(e) => Err(self.connection.last_words().unwrap_or_else(|| self.connection.lost(&e))),
+        }
+    }
+
+    /// Ends the client's side, passes over what the server still sends, and closes the session. What was queued before is sent.
+    pub async fn finish(mut self) -> Result<()> {
+        frontend::copy_done(&mut self.connection.outbound);
+        self.connection.send().await?;
+        loop {
+            match self.connection.receive().await? {
+                Message::ReadyForQuery(status) => {
+                    self.connection.end_exchange(status);
+                    break;
+                }
+                Message::ErrorResponse(notice) => {
+                    return Err(self.connection.fail(Error::server(notice)).await);
+                }
+                _ => {}
+            }
+        }
+        self.connection.close().await;
+        Ok(())
+    }
+}
