@@ -40,7 +40,7 @@ pub struct ItemState {
 }
 
 /// CRC-32 of an item's statements.
-pub(crate) fn fingerprint(item: &Item) -> u32 {
+pub fn fingerprint(item: &Item) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     for statement in item.create.iter().chain(&item.decorate) {
         hasher.update(statement.as_bytes());

@@ -160,9 +160,9 @@ pub async fn create(
         }
         let database = target.config().dbname.clone();
         let user = target.config().user.clone();
-        let error = failure.error.context(format!(
-            "could not create schema \"pgstream\" in target database \"{database}\""
-        ));
+        let error = failure
+            .error
+            .context(format!("could not create schema \"pgstream\" in target database \"{database}\""));
         let denied = error.sqlstate().is_some_and(|s| s.as_str() == "42501");
         return Err(if denied {
             error.with_hint(format!(

@@ -19,12 +19,14 @@ mod lock;
 mod migration;
 mod part;
 
-pub use item::{ItemOutcome, ItemState, items, omissions, record_item, record_omission};
+pub use item::{ItemOutcome, ItemState, fingerprint, items, omissions, record_item, record_omission};
 pub use lock::{lock, lock_holder};
-pub use migration::{Format, Migration, Phase, clear_error, create, drop_schema, read, record_error, set_phase};
+pub use migration::{
+    Format, Migration, Phase, clear_error, create, drop_schema, read, record_error, set_phase,
+};
 pub use part::{
-    LARGE_OBJECTS, Part, PartProgress, Relation, Split, add_relation, claim, completed_relations, finish_part,
-    part_progress, relations, reset_relation,
+    LARGE_OBJECTS, Part, PartProgress, Relation, Split, add_relation, claim, completed_relations,
+    finish_part, part_progress, relations, reset_relation,
 };
 
 use crate::error::Result;

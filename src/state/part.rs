@@ -104,7 +104,9 @@ fn add_parts(parts: &[Part]) -> Option<String> {
     let bound = |bound: Option<i64>| bound.map_or_else(|| "NULL".to_owned(), |b| b.to_string());
     let rows: Vec<String> = parts
         .iter()
-        .map(|p| format!("({}, {}, {}, {}, {})", p.relation, p.number, bound(p.lower), bound(p.upper), p.bytes))
+        .map(|p| {
+            format!("({}, {}, {}, {}, {})", p.relation, p.number, bound(p.lower), bound(p.upper), p.bytes)
+        })
         .collect();
     (!rows.is_empty()).then(|| {
         format!(
@@ -213,7 +215,8 @@ pub async fn part_progress(target: &mut Connection) -> Result<Vec<PartProgress>>
     rows.iter()
         .map(|row| {
             let lsn = row.optional::<String>(8)?;
-            let lsn = lsn.map(|text| text.parse::<Lsn>().map_err(|e| Error::failed(e.to_string()))).transpose()?;
+            let lsn =
+                lsn.map(|text| text.parse::<Lsn>().map_err(|e| Error::failed(e.to_string()))).transpose()?;
             Ok(PartProgress {
                 schema: row.value(0)?,
                 name: row.value(1)?,
