@@ -80,7 +80,10 @@ impl Error {
             _ => ErrorKind::Failed,
         };
         let mut error = Error::new(kind, notice.message());
-        error.0.detail = notice.detail().map(str::to_owned);
+        // The detail of an integrity violation quotes the row.
+        if notice.sqlstate().class() != "23" {
+            error.0.detail = notice.detail().map(str::to_owned);
+        }
         error.0.hint = notice.hint().map(str::to_owned);
         error.0.server = Some(notice);
         error

@@ -21,6 +21,7 @@ pub mod publication;
 mod relation;
 pub mod role;
 pub mod sequence;
+pub mod server;
 pub mod table;
 pub mod text_search;
 pub mod trigger;

@@ -1,12 +1,12 @@
 //! Binary or text: which form the rows of a table travel in.
 
-use crate::schema::{Column, Table};
+use crate::schema::table::{Column, Table};
 
 /// OIDs of built-in base types whose binary form has been the same since PostgreSQL 10, and does not hold an OID or a
 /// locale-dependent text. Not among them: reg* (numbers that mean another object elsewhere), xml (carries its encoding),
 /// aclitem, money's kin, tsquery (operators grew), jsonpath.
 const SAME_EVERYWHERE: &[u32] = &[
-    16, 17, 18, 19, 20, 21, 23, 25, // bool bytea "char" name int8 int2 int4 text
+    16, 17, 18, 19, 20, 21, 23, 25,  // bool bytea "char" name int8 int2 int4 text
     114, // json
     600, 601, 602, 603, 604, 628, 718, // geometric types
     700, 701, // float4 float8
@@ -48,7 +48,11 @@ impl CopyFormat {
             return CopyFormat::TextAsIs;
         }
         let same = |c: &Column| SAME_EVERYWHERE.contains(&c.type_oid) || ARRAYS_OF_THEM.contains(&c.type_oid);
-        if table.columns.iter().filter(|c| !c.is_generated()).all(same) { CopyFormat::Binary } else { CopyFormat::Text }
+        if table.columns.iter().filter(|c| !c.is_generated()).all(same) {
+            CopyFormat::Binary
+        } else {
+            CopyFormat::Text
+        }
     }
 
     /// The options for `COPY … WITH (…)`.

@@ -29,4 +29,4 @@ pub use plan::{PlannedRelation, SplitRule, plan_relation};
 pub use post_data::PostData;
 pub use sequence::copy_sequences;
 pub use snapshot::Snapshot;
-pub use worker::{Copy, Workers, run};
+pub use worker::{Copy, SourceTables, Workers, run};

@@ -1,6 +1,6 @@
 //! Cuts tables into parts; pure.
 
-use crate::schema::Table;
+use crate::schema::table::Table;
 use crate::state::{Part, Relation, Split};
 
 /// When and how large tables are cut.
@@ -46,16 +46,21 @@ impl SplitRule {
     }
 }
 
-/// Cuts one table. `key_range` is the smallest and largest value of [`SplitRule::key_column`], where that names a column.
-pub fn plan_relation(table: &Table, rule: &SplitRule, key_range: Option<(i64, i64)>) -> PlannedRelation {
+/// Cuts one table of `pages` heap pages. `key_range` is the smallest and largest value of [`SplitRule::key_column`], where that names a column.
+pub fn plan_relation(
+    table: &Table,
+    rule: &SplitRule,
+    pages: i64,
+    key_range: Option<(i64, i64)>,
+) -> PlannedRelation {
     let wanted = rule.parts(table);
     let (split, bounds) = match (rule.key_column(table), key_range) {
         (Some(column), Some((least, greatest))) if wanted > 1 => {
             (Split::Key(column.to_owned()), cut(least, greatest.saturating_add(1), wanted))
         }
-        _ if wanted > 1 && rule.source_version >= 140_000 && table.pages > 1 => {
-            // relpages is as old as the last VACUUM; the last part is open, so that later pages are in it.
-            (Split::Ctid, cut(0, i64::from(table.pages), wanted))
+        _ if wanted > 1 && rule.source_version >= 140_000 && pages > 1 => {
+            // The last part is open, so that pages which come until the snapshot is taken are in it.
+            (Split::Ctid, cut(0, pages, wanted))
         }
         _ => (Split::Whole, vec![(None, None)]),
     };

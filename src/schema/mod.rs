@@ -16,6 +16,7 @@ pub mod language;
 pub mod namespace;
 pub mod note;
 pub mod operator;
+pub mod partition;
 pub mod publication;
 pub mod role;
 pub mod sequence;
@@ -25,7 +26,7 @@ pub mod text_search;
 pub mod trigger;
 pub mod view;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Everything of one database that can be copied, each kind in the order of its names.
 #[derive(Debug, Clone, Default)]
@@ -119,7 +120,7 @@ pub struct Database {
 }
 
 /// The system catalog that an object's row is in; with the OID it names any object of a database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 pub enum Class {
     /// Access method.
     #[serde(rename = "pg_am")]

@@ -21,7 +21,7 @@ mod stream;
 mod tls;
 
 pub use cancel::Canceller;
-pub use connection::Connection;
+pub use connection::{Connection, PipelineError};
 pub use copy::{CopyIn, CopyOut};
 pub use copy_both::CopyBoth;
 pub use pipeline::{Answer, Pipeline};

@@ -1,0 +1,104 @@
+//! Facts of a server and its current database that decide whether a migration may begin.
+
+use crate::error::Result;
+use crate::wire::Connection;
+
+/// Which database of which cluster a session is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// pg_control_system's identifier; copies of a cluster (standbys) share it.
+    pub system_identifier: String,
+    /// The database's name.
+    pub database: String,
+    /// pg_database.oid.
+    pub oid: u32,
+}
+
+/// Who the session's database is.
+pub async fn identity(connection: &mut Connection) -> Result<Identity> {
+    let row = connection
+        .query_one(
+            "SELECT s.system_identifier::text, d.datname::text, d.oid::int8 \
+             FROM pg_catalog.pg_control_system() s, pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()",
+            &[],
+        )
+        .await?;
+    Ok(Identity { system_identifier: row.value(0)?, database: row.value(1)?, oid: row.value(2)? })
+}
+
+/// Names of all roles.
+pub async fn role_names(connection: &mut Connection) -> Result<Vec<String>> {
+    let rows = connection.query("SELECT rolname::text FROM pg_catalog.pg_roles", &[]).await?;
+    rows.iter().map(|row| row.value(0)).collect()
+}
+
+/// OIDs of large objects.
+pub async fn large_objects(connection: &mut Connection) -> Result<Vec<u32>> {
+    let rows =
+        connection.query("SELECT oid::int8 FROM pg_catalog.pg_largeobject_metadata ORDER BY 1", &[]).await?;
+    rows.iter().map(|row| row.value(0)).collect()
+}
+
+/// Pages of each of these relations now (pg_class.relpages is as old as the last VACUUM), in the same order.
+pub async fn heap_pages(connection: &mut Connection, relations: &[u32]) -> Result<Vec<i64>> {
+    if relations.is_empty() {
+        return Ok(Vec::new());
+    }
+    let list = relations.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+    let rows = connection
+        .query(
+            &format!(
+                "SELECT pg_catalog.pg_relation_size(o::oid) / pg_catalog.current_setting('block_size')::int8 \
+                 FROM pg_catalog.unnest('{{{list}}}'::int8[]) WITH ORDINALITY u(o, n) ORDER BY n"
+            ),
+            &[],
+        )
+        .await?;
+    rows.iter().map(|row| Ok(row.optional(0)?.unwrap_or(0))).collect()
+}
+
+/// A session that keeps others from a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blocker {
+    /// The table, `schema.name`.
+    pub table: String,
+    /// Process ID of the session.
+    pub pid: i64,
+    /// Its user.
+    pub user: String,
+    /// When its transaction began.
+    pub since: String,
+    /// Its state, such as `idle in transaction`.
+    pub state: String,
+}
+
+/// Who holds an ACCESS EXCLUSIVE lock on any of these relations (OIDs).
+pub async fn blockers(connection: &mut Connection, relations: &[u32]) -> Result<Vec<Blocker>> {
+    let list = relations.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+    let rows = connection
+        .query(
+            &format!(
+                "SELECT n.nspname || '.' || c.relname, l.pid, coalesce(a.usename::text, '?'), \
+                        coalesce(a.xact_start::text, '?'), coalesce(a.state, '?') \
+                 FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c ON c.oid = l.relation \
+                 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+                 LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid \
+                 WHERE l.locktype = 'relation' AND l.granted AND l.mode = 'AccessExclusiveLock' \
+                   AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) \
+                   AND l.relation::int8 = ANY ('{{{list}}}'::int8[]) ORDER BY 1, 2"
+            ),
+            &[],
+        )
+        .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Blocker {
+                table: row.value(0)?,
+                pid: row.value(1)?,
+                user: row.value(2)?,
+                since: row.value(3)?,
+                state: row.value(4)?,
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,170 @@
+//! Makes items of the schema on the target, each together with its row in the state tables.
+//!
+//! Many items share a transaction and a round trip. When one fails, the batch is rolled back, what stood before it is made again, and
+//! the failing one is tried alone, so that the error belongs to it and nothing else is lost.
+
+use crate::ddl::Item;
+use crate::error::{Error, ErrorKind, Result};
+use crate::progress::Progress;
+use crate::state::{ItemOutcome, record_item};
+use crate::wire::{Connection, PipelineError};
+
+/// What came of a list of items.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Items that are there, whole or in part.
+    pub made: usize,
+    /// Items that the target refused; the state tables say why.
+    pub failed: usize,
+}
+
+/// How many items share a transaction: each table takes a few locks, and the lock table of a default server has some 6,000 places.
+const BATCH: usize = 100;
+
+/// After so many failures the rest is made one by one: a batch that fails is work done twice.
+const PATIENCE: usize = 3;
+
+/// Kinds without which rows would have no place: when one fails, the run stops.
+const ESSENTIAL: &[&str] = &["SCHEMA", "EXTENSION", "TYPE", "DOMAIN", "SEQUENCE", "TABLE"];
+
+/// Settings of a session that makes items: bodies of functions may name what is made later.
+const SESSION: &[&str] = &["SET check_function_bodies = off", "SET client_min_messages = warning"];
+
+/// Makes `items` in their order. Items that are not essential may fail without stopping the run; they are recorded.
+///
+/// # Errors
+/// An essential item that fails, a lost connection, or a server that is out of room: the run stops, and the next one tries again.
+pub async fn apply_items(target: &mut Connection, items: &[&Item], progress: &Progress) -> Result<Applied> {
+    target.pipeline(SESSION).await?;
+    let mut applied = Applied::default();
+    let mut rest = items;
+    while !rest.is_empty() {
+        let size = if applied.failed >= PATIENCE { 1 } else { BATCH.min(rest.len()) };
+        let (batch, later) = rest.split_at(size);
+        let good = if size == 1 { 0 } else { apply_batch(target, batch).await? };
+        applied.made += good;
+        progress.add_items(good as u64);
+        if good == batch.len() {
+            rest = later;
+            continue;
+        }
+        match apply_one(target, batch[good]).await? {
+            ItemOutcome::Failed => applied.failed += 1,
+            ItemOutcome::Partial => {
+                applied.made += 1;
+                // A role that is not there fails for each object that it owns.
+                applied.failed = applied.failed.max(PATIENCE);
+            }
+            ItemOutcome::Done => applied.made += 1,
+        }
+        progress.add_items(1);
+        rest = &rest[good + 1..];
+    }
+    Ok(applied)
+}
+
+/// Makes a batch in one transaction; when an item fails, makes again what stood before it. How many items from the front are made.
+async fn apply_batch(target: &mut Connection, batch: &[&Item]) -> Result<usize> {
+    let mut statements = vec!["BEGIN".to_owned()];
+    let mut ends = Vec::with_capacity(batch.len());
+    for item in batch {
+        statements.extend(item.create.iter().chain(&item.decorate).cloned());
+        statements.push(record_item(item, ItemOutcome::Done, None));
+        ends.push(statements.len());
+    }
+    statements.push("COMMIT".to_owned());
+    let Err(PipelineError { index, error }) = target.pipeline(&statements).await else {
+        return Ok(batch.len());
+    };
+    tracing::debug!(%error, "a batch of items failed and is made again up to the item that failed");
+    if target.is_broken() {
+        return Err(error);
+    }
+    target.execute("ROLLBACK").await?;
+    let good = ends.partition_point(|&end| end <= index);
+    if good == 0 {
+        return Ok(0);
+    }
+    statements.truncate(ends[good - 1]);
+    statements.push("COMMIT".to_owned());
+    target.pipeline(&statements).await.map_err(Error::from)?;
+    Ok(good)
+}
+
+/// Makes one item in its own transaction; what only decorates it may fail.
+async fn apply_one(target: &mut Connection, item: &Item) -> Result<ItemOutcome> {
+    let mut tries = 0;
+    loop {
+        let mut create = vec!["BEGIN".to_owned()];
+        create.extend(item.create.iter().cloned());
+        let Err(PipelineError { error, .. }) = target.pipeline(&create).await else { break };
+        if target.is_broken() {
+            return Err(error);
+        }
+        target.execute("ROLLBACK").await?;
+        tries += 1;
+        if is_passing(&error) && tries < 3 {
+            continue;
+        }
+        if must_stop(item, &error) {
+            return Err(explain(item, error));
+        }
+        target.execute(&record_item(item, ItemOutcome::Failed, Some(&error.to_string()))).await?;
+        return Ok(ItemOutcome::Failed);
+    }
+    let mut reasons = Vec::new();
+    for statement in &item.decorate {
+        let guarded = ["SAVEPOINT decoration", statement.as_str(), "RELEASE decoration"];
+        if let Err(PipelineError { error, .. }) = target.pipeline(&guarded).await {
+            if target.is_broken() {
+                return Err(error);
+            }
+            target.execute("ROLLBACK TO decoration").await?;
+            reasons.push(error.to_string());
+        }
+    }
+    reasons.dedup();
+    let outcome = if reasons.is_empty() { ItemOutcome::Done } else { ItemOutcome::Partial };
+    let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
+    target.pipeline(&[record_item(item, outcome, reason.as_deref()), "COMMIT".to_owned()]).await?;
+    Ok(outcome)
+}
+
+/// Deadlocks and lock timeouts pass.
+fn is_passing(error: &Error) -> bool {
+    error.sqlstate().is_some_and(|s| matches!(s.as_str(), "40P01" | "40001" | "55P03"))
+}
+
+/// The server, not the item, is in trouble: no room (53), an operator's intervention (57), a system error (58, but not a
+/// missing file of an extension or a library), or a read-only server.
+fn is_environment(error: &Error) -> bool {
+    error.kind() == ErrorKind::Connection
+        || error.sqlstate().is_some_and(|s| {
+            matches!(s.class(), "08" | "53" | "57")
+                || (s.class() == "58" && s.as_str() != "58P01")
+                || s.as_str() == "25006"
+        })
+}
+
+fn must_stop(item: &Item, error: &Error) -> bool {
+    ESSENTIAL.contains(&item.kind) || is_environment(error) || is_passing(error)
+}
+
+fn explain(item: &Item, error: Error) -> Error {
+    let name = match &item.schema {
+        Some(schema) => format!("{schema}.{}", item.name),
+        None => item.name.clone(),
+    };
+    let environment = is_environment(&error);
+    let error =
+        error.context(format!("could not create {} \"{name}\" on the target", item.kind.to_lowercase()));
+    if environment || error.hint().is_some() {
+        return error;
+    }
+    match item.kind {
+        "EXTENSION" => error.with_hint(
+            "Install the extension's files on the target's host, or leave it out with --exclude-extension; then run the same command again.",
+        ),
+        _ => error.with_hint("Mend the cause on the target, then run the same command again: what is made stays."),
+    }
+}

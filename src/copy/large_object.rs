@@ -1,0 +1,99 @@
+//! Large objects: contents and identity (the OID), by ranges of OIDs that are parts like those of a table.
+//!
+//! A large object is made and filled in the transaction that marks its part as done, so it is there whole or not at all. Owner,
+//! privileges and comment are items of the schema.
+
+use pgstream_proto::lsn::Lsn;
+
+use crate::error::Result;
+use crate::progress::Progress;
+use crate::state::{self, LARGE_OBJECTS, Part, Relation, Split};
+use crate::wire::Connection;
+
+/// Large objects to a part.
+const OBJECTS: usize = 1000;
+
+/// Bytes read of a large object at a time: a piece travels as hexadecimal text and is held once on each way.
+const PIECE: u64 = 4 * 1024 * 1024;
+
+/// Cuts the source's large objects into parts; `None` when there are none.
+pub async fn plan_large_objects(source: &mut Connection) -> Result<Option<(Relation, Vec<Part>)>> {
+    // pg_largeobject itself is for superusers; an object's size isn't worth opening each of them.
+    let rows = source.query("SELECT oid FROM pg_catalog.pg_largeobject_metadata ORDER BY oid", &[]).await?;
+    let oids: Vec<i64> = rows.iter().map(|row| row.value(0)).collect::<Result<_>>()?;
+    if oids.is_empty() {
+        return Ok(None);
+    }
+    let parts: Vec<Part> = oids
+        .chunks(OBJECTS)
+        .zip(0..)
+        .map(|(chunk, number)| Part {
+            relation: LARGE_OBJECTS,
+            number,
+            lower: chunk.first().copied(),
+            upper: chunk.last().map(|last| last + 1),
+            bytes: (chunk.len() * 8192) as u64,
+        })
+        .collect();
+    let relation = Relation {
+        oid: LARGE_OBJECTS,
+        schema: "pg_catalog".to_owned(),
+        name: "pg_largeobject".to_owned(),
+        split: Split::Key("loid".to_owned()),
+        bytes: parts.iter().map(|p| p.bytes).sum(),
+        rows_estimate: oids.len() as u64,
+    };
+    Ok(Some((relation, parts)))
+}
+
+/// Copies the large objects of one part inside the open transaction of `target` and marks it done there; the caller commits.
+pub(super) async fn copy_part(
+    part: &Part,
+    snapshot: Lsn,
+    source: &mut Connection,
+    target: &mut Connection,
+    progress: &Progress,
+) -> Result<u64> {
+    let _active = progress.begin("copy large objects".to_owned());
+    let bound = |bound: Option<i64>| bound.unwrap_or(0).to_string();
+    let rows = source
+        .query(
+            "SELECT oid FROM pg_catalog.pg_largeobject_metadata WHERE oid::int8 >= $1 AND oid::int8 < $2 ORDER BY oid",
+            &[Some(&bound(part.lower)), Some(&bound(part.upper))],
+        )
+        .await?;
+    let mut bytes = 0;
+    for row in &rows {
+        let oid: u32 = row.value(0)?;
+        bytes += copy_one(oid, source, target)
+            .await
+            .map_err(|e| e.context(format!("could not copy large object {oid}")))?;
+    }
+    progress.add_bytes(part.bytes);
+    target.execute(&state::finish_part(part, snapshot, rows.len() as u64, bytes)).await?;
+    Ok(rows.len() as u64)
+}
+
+async fn copy_one(oid: u32, source: &mut Connection, target: &mut Connection) -> Result<u64> {
+    let oid = oid.to_string();
+    let mut offset = 0;
+    loop {
+        let (at, length) = (offset.to_string(), PIECE.to_string());
+        let row = source
+            .query_one("SELECT pg_catalog.lo_get($1::oid, $2, $3)", &[Some(&oid), Some(&at), Some(&length)])
+            .await?;
+        let piece = row.text(0).unwrap_or("\\x");
+        // `\x` and two digits a byte.
+        let size = (piece.len() as u64).saturating_sub(2) / 2;
+        let params = [Some(oid.as_str()), Some(at.as_str()), Some(piece)];
+        if offset == 0 {
+            target.query("SELECT pg_catalog.lo_from_bytea($1::oid, $2)", &[params[0], params[2]]).await?;
+        } else if size > 0 {
+            target.query("SELECT pg_catalog.lo_put($1::oid, $2, $3)", &params).await?;
+        }
+        offset += size;
+        if size < PIECE {
+            return Ok(offset);
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! The workers of a bulk copy: some move rows, some make indexes and constraints, all end together.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use pgstream_proto::lsn::Lsn;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::apply::apply_items;
+use super::format::CopyFormat;
+use super::large_object;
+use super::part::{SMALL, SMALL_PARTS, TableJob, copy_part};
+use super::post_data::{PostData, Work};
+use super::snapshot::{self, Snapshot};
+use crate::config::{Config, Side};
+use crate::error::{Error, ErrorKind, Result};
+use crate::progress::Progress;
+use crate::schema::table::{RelationName, Table};
+use crate::state::{self, LARGE_OBJECTS, Part, Relation};
+use crate::wire::{Canceller, Connection, Settings};
+
+/// How many sessions work at once on each server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Workers {
+    /// Sessions that move rows.
+    pub jobs: usize,
+    /// Sessions that make post-data items.
+    pub index_jobs: usize,
+}
+
+/// The tables of the source, and how their rows travel.
+#[derive(Debug)]
+pub struct SourceTables {
+    /// Definitions by OID.
+    pub tables: HashMap<u32, Table>,
+    /// Partitions whose rows are loaded through their root.
+    pub through_root: HashMap<u32, RelationName>,
+    /// Text is copied without conversion, for two databases in SQL_ASCII.
+    pub as_is: bool,
+}
+
+/// A bulk copy: what all its workers share.
+#[derive(Debug)]
+pub struct Copy {
+    source: Config,
+    target: Config,
+    snapshot: String,
+    snapshot_lsn: Lsn,
+    tables: HashMap<u32, TableJob>,
+    /// Parts of each relation that are not done.
+    open: Mutex<HashMap<u32, u32>>,
+    post_data: Mutex<PostData>,
+    /// Something has been finished that others may wait for.
+    finished: Notify,
+    progress: Arc<Progress>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A worker that panics ends the run, and the data is whole after every statement.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Copy {
+    /// Source and target first. `relations` are those of the state tables with their done and all parts.
+    pub fn new(
+        (source, target): (Config, Config),
+        snapshot: &Snapshot,
+        relations: Vec<(Relation, u32, u32)>,
+        mut from: SourceTables,
+        post_data: PostData,
+        progress: Arc<Progress>,
+    ) -> Copy {
+        let mut jobs = HashMap::new();
+        let mut open = HashMap::new();
+        for (relation, done, all) in relations {
+            if done < all {
+                open.insert(relation.oid, all - done);
+            }
+            if let Some(table) = from.tables.remove(&relation.oid) {
+                let format = CopyFormat::of(&table, from.as_is);
+                let through_root = from.through_root.remove(&relation.oid);
+                jobs.insert(relation.oid, TableJob { table, split: relation.split, format, through_root });
+            }
+        }
+        Copy {
+            source,
+            target,
+            snapshot: snapshot.name().to_owned(),
+            snapshot_lsn: snapshot.lsn(),
+            tables: jobs,
+            open: Mutex::new(open),
+            post_data: Mutex::new(post_data),
+            finished: Notify::new(),
+            progress,
+        }
+    }
+
+    async fn target(&self) -> Result<Connection> {
+        Connection::connect(&self.target, Side::Target, &Settings::session()).await
+    }
+
+    fn part_is_done(&self, part: &Part) {
+        let mut open = locked(&self.open);
+        let left = open.get_mut(&part.relation).map(|left| {
+            *left = left.saturating_sub(1);
+            *left
+        });
+        if left == Some(0) {
+            open.remove(&part.relation);
+            locked(&self.post_data).complete(part.relation);
+            self.finished.notify_waiters();
+        }
+    }
+}
+
+/// Runs the copy to its end: every part is done, and every post-data item made or recorded as failed. The snapshot is let go as soon as
+/// no part is left to take.
+///
+/// # Errors
+/// The first failure of a worker; the others are stopped and joined first. [`ErrorKind::Stopped`] when `stop` was asked for. Finished
+/// parts and items stay.
+pub async fn run(
+    copy: Arc<Copy>,
+    snapshot: Snapshot,
+    workers: Workers,
+    stop: &CancellationToken,
+) -> Result<()> {
+    let abort = stop.child_token();
+    let mut rows = JoinSet::new();
+    let mut items = JoinSet::new();
+    for _ in 0..workers.jobs.max(1) {
+        rows.spawn(guarded(copy.clone(), abort.clone(), Kind::Rows));
+    }
+    for _ in 0..workers.index_jobs.max(1) {
+        items.spawn(guarded(copy.clone(), abort.clone(), Kind::Items));
+    }
+    let mut failure = None;
+    join(&mut rows, &abort, &mut failure).await;
+    snapshot.release().await;
+    join(&mut items, &abort, &mut failure).await;
+    failure.map_or(Ok(()), Err)
+}
+
+/// Joins every task of a set; the first that fails aborts the others. A failure outranks a stop.
+async fn join(set: &mut JoinSet<Result<()>>, abort: &CancellationToken, failure: &mut Option<Error>) {
+    while let Some(joined) = set.join_next().await {
+        let result = joined.unwrap_or_else(|e| Err(Error::failed(format!("a worker ended abnormally: {e}"))));
+        if let Err(error) = result {
+            abort.cancel();
+            if failure
+                .as_ref()
+                .is_none_or(|f| f.kind() == ErrorKind::Stopped && error.kind() != ErrorKind::Stopped)
+            {
+                *failure = Some(error);
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Rows,
+    Items,
+}
+
+/// Runs a worker until it ends or is aborted; then its statements are cancelled on the servers, so that nothing goes on behind our back.
+async fn guarded(copy: Arc<Copy>, abort: CancellationToken, kind: Kind) -> Result<()> {
+    let sessions = Mutex::new(Vec::<Canceller>::new());
+    let work = async {
+        match kind {
+            Kind::Rows => move_rows(&copy, &sessions).await,
+            Kind::Items => make_items(&copy, &sessions).await,
+        }
+    };
+    let result = tokio::select! {
+        result = work => result,
+        () = abort.cancelled() => {
+            let sessions = std::mem::take(&mut *locked(&sessions));
+            for session in sessions {
+                // A server that doesn't answer is left alone: its sessions end with their sockets.
+                let _ = tokio::time::timeout(Duration::from_secs(2), session.cancel()).await;
+            }
+            return Err(Error::new(ErrorKind::Stopped, "stopped on request"));
+        }
+    };
+    if result.is_err() {
+        abort.cancel();
+    }
+    result
+}
+
+async fn move_rows(copy: &Copy, sessions: &Mutex<Vec<Canceller>>) -> Result<()> {
+    if locked(&copy.open).is_empty() {
+        return Ok(());
+    }
+    let mut source = snapshot::join(&copy.source, &copy.snapshot).await?;
+    locked(sessions).push(source.canceller());
+    let mut target = copy.target().await?;
+    locked(sessions).push(target.canceller());
+    loop {
+        target.execute("BEGIN").await?;
+        let parts = state::claim(&mut target, SMALL, SMALL_PARTS).await?;
+        if parts.is_empty() {
+            target.execute("ROLLBACK").await?;
+            target.close().await;
+            source.close().await;
+            return Ok(());
+        }
+        let mut rows = Vec::with_capacity(parts.len());
+        for part in &parts {
+            let copied = if part.relation == LARGE_OBJECTS {
+                large_object::copy_part(part, copy.snapshot_lsn, &mut source, &mut target, &copy.progress)
+                    .await?
+            } else {
+                let job = copy.tables.get(&part.relation).ok_or_else(|| missing(part))?;
+                copy_part(job, part, copy.snapshot_lsn, &mut source, &mut target, &copy.progress).await?
+            };
+            rows.push(copied);
+        }
+        target.execute("COMMIT").await?;
+        for (part, rows) in parts.iter().zip(rows) {
+            copy.progress.add_part(rows);
+            copy.part_is_done(part);
+        }
+    }
+}
+
+fn missing(part: &Part) -> Error {
+    Error::failed(format!("table with OID {} is no longer on the source", part.relation))
+        .with_hint("It was dropped since the migration began: start anew with --restart.")
+}
+
+async fn make_items(copy: &Copy, sessions: &Mutex<Vec<Canceller>>) -> Result<()> {
+    let mut target: Option<Connection> = None;
+    loop {
+        // Registered before looking, so that what is finished in between wakes us.
+        let finished = copy.finished.notified();
+        let work = locked(&copy.post_data).take();
+        let positions = match work {
+            Work::Done => break,
+            Work::Wait => {
+                finished.await;
+                continue;
+            }
+            Work::Make(positions) => positions,
+        };
+        let session = match &mut target {
+            Some(session) => session,
+            None => {
+                let session = copy.target().await?;
+                locked(sessions).push(session.canceller());
+                target.insert(session)
+            }
+        };
+        let items: Vec<_> = {
+            let post_data = locked(&copy.post_data);
+            positions.iter().map(|&position| post_data.item(position).clone()).collect()
+        };
+        let names: Vec<_> =
+            items.iter().filter(|_| items.len() == 1).map(|i| i.kind.to_lowercase()).collect();
+        let _active = names.first().map(|kind| copy.progress.begin(format!("{kind} {}", items[0].name)));
+        let items: Vec<_> = items.iter().collect();
+        apply_items(session, &items, &copy.progress).await?;
+        locked(&copy.post_data).finish(&positions);
+        copy.finished.notify_waiters();
+    }
+    copy.finished.notify_waiters();
+    if let Some(session) = target {
+        session.close().await;
+    }
+    Ok(())
+}
