@@ -2,8 +2,12 @@
 
 pub mod catalog;
 pub mod config;
+pub mod copy;
 pub mod ddl;
 pub mod error;
+pub mod migrate;
+pub mod progress;
 pub mod schema;
 pub mod sql;
+pub mod state;
 pub mod wire;

@@ -1,0 +1,102 @@
+//! Keeps the source's tables as they are while they are copied: ACCESS SHARE, as pg_dump takes it, which only DDL has to wait for.
+
+use std::time::{Duration, Instant};
+
+use crate::catalog::server::{Blocker, blockers};
+use crate::error::{Error, Result};
+use crate::progress::Progress;
+use crate::schema::table::Table;
+use crate::sql::qualified;
+use crate::wire::Connection;
+
+/// Tables named by one LOCK statement.
+const BATCH: usize = 200;
+
+/// How long one try waits; then it is said who is in the way.
+const TRY: Duration = Duration::from_secs(2);
+
+/// Locks every table with rows in ACCESS SHARE mode for the transaction of `holder`; `observer` is another session of the source. Waits
+/// at most `limit` in all.
+///
+/// # Errors
+/// A table that another session keeps locked (it is named, with the session), or one without SELECT privilege.
+pub(super) async fn share(
+    holder: &mut Connection,
+    observer: &mut Connection,
+    tables: &[Table],
+    limit: Duration,
+    progress: &Progress,
+) -> Result<()> {
+    let tables: Vec<&Table> = tables.iter().filter(|table| table.has_rows()).collect();
+    let begun = Instant::now();
+    for batch in tables.chunks(BATCH) {
+        let names: Vec<String> = batch.iter().map(|t| qualified(&t.schema, &t.name)).collect();
+        let oids: Vec<u32> = batch.iter().map(|t| t.oid).collect();
+        let mut told = false;
+        loop {
+            let wait = TRY.min(limit).as_millis().max(1);
+            let tried = holder
+                .pipeline(&[
+                    "SAVEPOINT locks".to_owned(),
+                    format!("SET LOCAL lock_timeout = {wait}"),
+                    format!("LOCK TABLE ONLY {} IN ACCESS SHARE MODE", names.join(", ONLY ")),
+                    "SET LOCAL lock_timeout = 0".to_owned(),
+                    "RELEASE locks".to_owned(),
+                ])
+                .await;
+            let Err(failure) = tried else { break };
+            let error = failure.error;
+            if holder.is_broken() || error.sqlstate().is_none_or(|s| s.as_str() != "55P03") {
+                return Err(explain(error, observer));
+            }
+            holder.execute("ROLLBACK TO locks").await?;
+            let in_the_way = blockers(observer, &oids).await?;
+            if begun.elapsed() >= limit {
+                return Err(timed_out(error, &in_the_way));
+            }
+            if !told {
+                for blocker in &in_the_way {
+                    progress.note(format!(
+                        "waiting for a lock on source table \"{}\": {}",
+                        blocker.table,
+                        holder_of(blocker)
+                    ));
+                }
+                told = true;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn holder_of(blocker: &Blocker) -> String {
+    format!(
+        "process {} of user \"{}\" ({}) holds it since {}",
+        blocker.pid, blocker.user, blocker.state, blocker.since
+    )
+}
+
+fn timed_out(error: Error, blockers: &[Blocker]) -> Error {
+    let mut error = error.context("could not lock the source's tables for reading");
+    for blocker in blockers {
+        error = error.with_detail(format!("Table \"{}\": {}.", blocker.table, holder_of(blocker)));
+    }
+    let hint = match blockers.first() {
+        Some(blocker) => format!(
+            "Wait for it to end, or end it with SELECT pg_terminate_backend({}); then run the same command again. --lock-wait-timeout sets how long to wait.",
+            blocker.pid
+        ),
+        None => "Run the same command again; --lock-wait-timeout sets how long to wait.".to_owned(),
+    };
+    error.with_hint(hint)
+}
+
+fn explain(error: Error, observer: &Connection) -> Error {
+    let denied = error.sqlstate().is_some_and(|s| s.as_str() == "42501");
+    let error = error.context("could not lock the source's tables for reading");
+    if denied {
+        let user = crate::sql::ident(&observer.config().user);
+        return error.with_hint(format!("Grant it on the source: GRANT SELECT ON that table TO {user};"));
+    }
+    error
+}

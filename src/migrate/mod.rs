@@ -1,0 +1,394 @@
+//! The phase machine of a migration: what is done in which order, and what a restart does from each phase.
+//!
+//! In: [`Options`], a [`Progress`] to count in, a token that asks to stop. Out: an [`Outcome`], and a target that equals the source. What may
+//! fail: anything before the state tables are made leaves the target untouched; anything later leaves whole units of work, and the same call goes on.
+//!
+//! ```text
+//! refuse (same database, other migration, names taken) → state tables
+//!   PreData   roles, pre-data items
+//!   Copy      parts planned; rows by workers, post-data items behind them
+//!   PostData  sequences
+//!   Finish    privileges, event triggers, materialized views, statistics
+//!   Done
+//! ```
+//! Each step looks at what the state tables say and does what is left, so a restart simply walks through all of them again.
+
+mod locks;
+mod relations;
+mod restart;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::catalog::{self, server::Identity};
+use crate::config::{Config, Side};
+use crate::copy::{self, Copy, PostData, Snapshot, SourceTables, SplitRule, Workers};
+use crate::ddl::{self, Item, NotCopied, Plan, Section};
+use crate::error::{Error, ErrorKind, Result};
+use crate::progress::Progress;
+use crate::schema::table::Table;
+use crate::schema::{Database, partition};
+use crate::state::{self, ItemOutcome, ItemState, Migration, Phase};
+use crate::wire::{Connection, Settings};
+
+/// What a migration is asked to do.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The database that is copied from.
+    pub source: Config,
+    /// The database that is copied to.
+    pub target: Config,
+    /// Sessions that move rows, on each side.
+    pub jobs: usize,
+    /// Sessions that make indexes and constraints.
+    pub index_jobs: usize,
+    /// Tables above this size (with TOAST, in bytes) are cut into parts; 0 cuts none.
+    pub split_larger_than: u64,
+    /// Drop what an earlier run of pgstream made, and start anew.
+    pub restart: bool,
+    /// What of the schema is copied.
+    pub ddl: ddl::Options,
+    /// Whether missing roles are made.
+    pub roles: bool,
+    /// How long to wait for another session's lock on a source table.
+    pub lock_wait: Duration,
+}
+
+/// How a migration ended.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// It had been done before; nothing was touched.
+    pub already_done: bool,
+    /// What is not on the target as on the source.
+    pub omissions: Vec<NotCopied>,
+    /// Tables whose rows are on the target.
+    pub tables: u64,
+    /// Rows copied, by all runs together.
+    pub rows: u64,
+    /// Size of the tables on the source, in bytes.
+    pub bytes: u64,
+    /// Time that this run took.
+    pub elapsed: Duration,
+}
+
+/// Runs a migration, or what an earlier run left of it.
+///
+/// # Errors
+/// See the module. The error is also recorded for `status`, if the target can still be reached.
+pub async fn run(options: &Options, progress: &Arc<Progress>, stop: &CancellationToken) -> Result<Outcome> {
+    let begun = Instant::now();
+    progress.set_phase("connecting");
+    let mut target = Connection::connect(&options.target, Side::Target, &Settings::session()).await?;
+    let mut source = Connection::connect(&options.source, Side::Source, &Settings::session()).await?;
+    let identity = catalog::server::identity(&mut source).await?;
+    let there = catalog::server::identity(&mut target).await?;
+    refuse_same_database(&identity, &there)?;
+    state::lock(&mut target).await?;
+    let mut migration = state::read(&mut target).await?;
+    if let Some(present) = &migration {
+        refuse_other_source(present, &identity)?;
+        if options.restart {
+            progress.set_phase("dropping what an earlier run made");
+            restart::undo(&mut target, progress).await?;
+            migration = None;
+        } else if present.phase == Phase::Done {
+            return outcome(&mut target, true, begun).await;
+        }
+    }
+    let run = Run { options, progress, stop, resumed: migration.is_some() };
+    // Boxed: the whole machine is one large future.
+    let result = Box::pin(run.phases(source, &mut target, &identity)).await;
+    if let Err(error) = result {
+        let error = run.explain_stop(error);
+        if error.kind() != ErrorKind::Stopped {
+            record(&options.target, &mut target, &error).await;
+        }
+        return Err(error);
+    }
+    outcome(&mut target, false, begun).await
+}
+
+/// Remembers the error in the state tables if there are any and the target still answers; the error itself is reported anyway.
+async fn record(config: &Config, session: &mut Connection, error: &Error) {
+    let recorded = async {
+        let mut fresh;
+        let session = if session.is_broken() {
+            fresh = Connection::connect(config, Side::Target, &Settings::session()).await?;
+            &mut fresh
+        } else {
+            session
+        };
+        if session.in_transaction() {
+            session.execute("ROLLBACK").await?;
+        }
+        if state::read(session).await?.is_some() {
+            state::record_error(session, &error.to_string()).await?;
+        }
+        Ok::<(), Error>(())
+    };
+    if let Ok(Err(e)) = tokio::time::timeout(Duration::from_secs(5), recorded).await {
+        tracing::debug!(%e, "could not record the error in the state tables");
+    }
+}
+
+async fn outcome(target: &mut Connection, already_done: bool, begun: Instant) -> Result<Outcome> {
+    let tables = state::part_progress(target).await?;
+    Ok(Outcome {
+        already_done,
+        omissions: state::omissions(target).await?,
+        tables: tables.len() as u64,
+        rows: tables.iter().map(|t| t.rows).sum(),
+        bytes: tables.iter().map(|t| t.bytes).sum(),
+        elapsed: begun.elapsed(),
+    })
+}
+
+/// Host names prove nothing; a cluster's identifier and a database's OID in it do.
+fn refuse_same_database(source: &Identity, target: &Identity) -> Result<()> {
+    if source.system_identifier == target.system_identifier && source.database == target.database {
+        return Err(Error::usage(format!("source and target are the same database \"{}\"", source.database))
+            .with_detail(format!("Both servers have system identifier {}.", source.system_identifier))
+            .with_hint("Name another database or server in --target."));
+    }
+    Ok(())
+}
+
+fn refuse_other_source(migration: &Migration, source: &Identity) -> Result<()> {
+    let same = migration.source_system_identifier == source.system_identifier
+        && migration.source_database == source.database;
+    if same {
+        return Ok(());
+    }
+    Err(Error::usage("the target holds the migration of another source")
+        .with_detail(format!(
+            "It was begun from database \"{}\" of the server with system identifier {}; the source now is \"{}\" of {}.",
+            migration.source_database, migration.source_system_identifier, source.database, source.system_identifier,
+        ))
+        .with_hint("Name the source it was begun with, choose another target, or run pgstream cleanup first."))
+}
+
+/// One run of the phase machine.
+struct Run<'a> {
+    options: &'a Options,
+    progress: &'a Arc<Progress>,
+    stop: &'a CancellationToken,
+    resumed: bool,
+}
+
+impl Run<'_> {
+    async fn phases(&self, source: Connection, target: &mut Connection, identity: &Identity) -> Result<()> {
+        let mut source = source;
+        self.progress.set_phase("reading the source's schema");
+        let mut snapshot = Snapshot::export(&self.options.source).await?;
+        let database = catalog::read(snapshot.connection()).await?;
+        locks::share(
+            snapshot.connection(),
+            &mut source,
+            &database.tables,
+            self.options.lock_wait,
+            self.progress,
+        )
+        .await?;
+        let plan = ddl::plan(&database, &self.options.ddl, target.version())?;
+        self.check_stop()?;
+        if !self.resumed {
+            self.refuse_taken_names(target, &plan, &mut source).await?;
+            let asked = serde_json::json!({
+                "jobs": self.options.jobs,
+                "split_larger_than": self.options.split_larger_than,
+            });
+            state::create(target, &identity.system_identifier, &identity.database, "copy", &asked).await?;
+        }
+        state::clear_error(target).await?;
+        for omission in &plan.not_copied {
+            target.execute(&state::record_omission(omission)).await?;
+        }
+        let made = state::items(target).await?;
+        self.note_changes(&plan, &made);
+        self.progress.set_items(made.len() as u64, plan.items.len() as u64);
+
+        self.progress.set_phase("creating tables and types");
+        self.make_roles(&mut source, target).await?;
+        let pre_data = remaining(&plan, Section::PreData, &made);
+        copy::apply_items(target, &pre_data, self.progress).await?;
+        self.check_stop()?;
+
+        state::set_phase(target, Phase::Copy).await?;
+        self.progress.set_phase("copying rows");
+        self.copy_rows(snapshot, target, database, &plan, &made).await?;
+
+        state::set_phase(target, Phase::PostData).await?;
+        self.progress.set_phase("setting sequences");
+        // The snapshot is gone, and with it the catalogs as they were: sequences are read as they are now, as pg_dump does.
+        let sequences = catalog::sequence::read_sequences(&mut source).await?;
+        copy::copy_sequences(&mut source, target, &sequences).await?;
+        self.check_stop()?;
+
+        state::set_phase(target, Phase::Finish).await?;
+        self.progress.set_phase("granting privileges and refreshing views");
+        for section in [Section::Privileges, Section::Last] {
+            copy::apply_items(target, &remaining(&plan, section, &made), self.progress).await?;
+            self.check_stop()?;
+        }
+        self.progress.set_phase("collecting statistics");
+        let tables = state::relations(target).await?;
+        let tables = tables
+            .into_iter()
+            .filter(|(relation, _, _)| relation.oid != state::LARGE_OBJECTS)
+            .map(|(relation, _, _)| (relation.schema, relation.name))
+            .collect();
+        copy::analyze(&self.options.target, tables, self.options.jobs, self.progress, self.stop).await?;
+        state::set_phase(target, Phase::Done).await?;
+        source.close().await;
+        Ok(())
+    }
+
+    fn check_stop(&self) -> Result<()> {
+        if self.stop.is_cancelled() {
+            return Err(Error::new(ErrorKind::Stopped, "stopped on request"));
+        }
+        Ok(())
+    }
+
+    fn explain_stop(&self, error: Error) -> Error {
+        if error.kind() == ErrorKind::Stopped {
+            return error.with_hint("Run the same command again: it goes on where this run stopped.");
+        }
+        error
+    }
+
+    /// A target that already has objects of the source's names, and no state of ours, is somebody's database.
+    async fn refuse_taken_names(
+        &self,
+        target: &mut Connection,
+        plan: &Plan,
+        source: &mut Connection,
+    ) -> Result<()> {
+        let present = catalog::read(target).await?;
+        let present = ddl::plan(&present, &ddl::Options::default(), target.version())?;
+        let taken: HashSet<String> = present.items.iter().filter(|i| is_object(i)).map(Item::key).collect();
+        let mut names: Vec<String> = plan
+            .items
+            .iter()
+            .filter(|i| is_object(i))
+            .map(Item::key)
+            .filter(|key| taken.contains(key))
+            .collect();
+        let objects: HashSet<u32> = catalog::server::large_objects(target).await?.into_iter().collect();
+        if !objects.is_empty() {
+            let mine = catalog::server::large_objects(source).await?;
+            names.extend(
+                mine.iter().filter(|oid| objects.contains(oid)).map(|oid| format!("LARGE OBJECT {oid}")),
+            );
+        }
+        if names.is_empty() {
+            return Ok(());
+        }
+        let count = names.len();
+        names.truncate(5);
+        let more =
+            if count > names.len() { format!(", and {} more", count - names.len()) } else { String::new() };
+        Err(Error::new(
+            ErrorKind::Blocked,
+            format!(
+                "target database \"{}\" already holds objects of the source's names",
+                target.config().dbname
+            ),
+        )
+        .with_detail(format!("These are there already: {}{more}.", names.join(", ")))
+        .with_hint("Choose an empty target database, or drop these objects first; nothing has been touched."))
+    }
+
+    /// Says which items an earlier run made from a definition that the source no longer has.
+    fn note_changes(&self, plan: &Plan, made: &HashMap<String, ItemState>) {
+        for item in &plan.items {
+            let changed = made.get(&item.key()).is_some_and(|state| {
+                state.outcome != ItemOutcome::Failed && state.fingerprint != state::fingerprint(item)
+            });
+            if changed {
+                self.progress.note(format!(
+                    "warning: {} was changed on the source after an earlier run made it on the target",
+                    item.key()
+                ));
+            }
+        }
+    }
+
+    async fn make_roles(&self, source: &mut Connection, target: &mut Connection) -> Result<()> {
+        if !self.options.roles {
+            return Ok(());
+        }
+        let roles = catalog::role::read(source).await?;
+        let existing = catalog::server::role_names(target).await?.into_iter().collect();
+        let items = ddl::role::items(&roles, &existing, target.version());
+        copy::apply_items(target, &items.iter().collect::<Vec<_>>(), self.progress).await.map(drop)
+    }
+
+    async fn copy_rows(
+        &self,
+        mut snapshot: Snapshot,
+        target: &mut Connection,
+        database: Database,
+        plan: &Plan,
+        made: &HashMap<String, ItemState>,
+    ) -> Result<()> {
+        let options = self.options;
+        let rule = SplitRule { larger_than: options.split_larger_than, source_version: database.version };
+        let through_root = partition::loaded_through_root(&database);
+        relations::plan(snapshot.connection(), target, &database.tables, &rule, &through_root, self.progress)
+            .await?;
+        let relations = state::relations(target).await?;
+        let progress = state::part_progress(target).await?;
+        self.progress.set_parts(
+            progress.iter().map(|p| p.parts_done).sum(),
+            progress.iter().map(|p| p.parts).sum(),
+            progress.iter().map(|p| p.bytes_done).sum(),
+            progress.iter().map(|p| p.bytes).sum(),
+        );
+        let leaves = partition::leaves(&database.tables);
+        let sizes =
+            database.tables.iter().map(|t| (t.oid, size_with_leaves(t, &leaves, &database.tables))).collect();
+        let incomplete =
+            relations.iter().filter(|(_, done, all)| done < all).map(|(r, _, _)| r.oid).collect();
+        let items = remaining(plan, Section::PostData, made).into_iter().cloned().collect();
+        let post_data = PostData::new(items, &leaves, &sizes, incomplete);
+        let ascii = |connection: &Connection| connection.parameter("server_encoding") == Some("SQL_ASCII");
+        let as_is = ascii(snapshot.connection()) && ascii(target);
+        let tables = database.tables.into_iter().map(|table| (table.oid, table)).collect();
+        let tables = SourceTables { tables, through_root, as_is };
+        let copy = Copy::new(
+            (options.source.clone(), options.target.clone()),
+            &snapshot,
+            relations,
+            tables,
+            post_data,
+            self.progress.clone(),
+        );
+        let workers = Workers { jobs: options.jobs, index_jobs: options.index_jobs };
+        copy::run(Arc::new(copy), snapshot, workers, self.stop).await
+    }
+}
+
+/// Items that are objects of their own, as against privileges, settings and what every database has.
+fn is_object(item: &Item) -> bool {
+    matches!(item.section, Section::PreData | Section::PostData)
+        && !matches!(item.kind, "EXTENSION" | "DATABASE" | "DATABASE PROPERTIES" | "DEFAULT ACL" | "COMMENT")
+        && !(item.kind == "SCHEMA" && item.name == "public")
+}
+
+/// Items of a section that are not made yet, or failed before.
+fn remaining<'a>(plan: &'a Plan, section: Section, made: &HashMap<String, ItemState>) -> Vec<&'a Item> {
+    let is_made =
+        |item: &Item| made.get(&item.key()).is_some_and(|state| state.outcome != ItemOutcome::Failed);
+    plan.items.iter().filter(|item| item.section == section && !is_made(item)).collect()
+}
+
+fn size_with_leaves(table: &Table, leaves: &HashMap<u32, Vec<u32>>, tables: &[Table]) -> u64 {
+    match leaves.get(&table.oid) {
+        None => table.bytes,
+        Some(below) => tables.iter().filter(|t| below.contains(&t.oid)).map(|t| t.bytes).sum(),
+    }
+}

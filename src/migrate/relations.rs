@@ -1,0 +1,110 @@
+//! Fills the queue of parts: new tables are cut, tables that were cut short start again, finished parts stay.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::catalog;
+use crate::copy::{self, PlannedRelation, SplitRule};
+use crate::error::Result;
+use crate::progress::Progress;
+use crate::schema::table::{RelationName, Table};
+use crate::sql::{ident, qualified};
+use crate::state::{self, LARGE_OBJECTS, Split};
+use crate::wire::Connection;
+
+/// Relations recorded in one transaction of the target.
+const BATCH: usize = 250;
+
+/// Brings the queue in line with the source's tables under the run's snapshot (`source` holds it). `through_root` are leaves that
+/// are loaded through another table.
+pub(super) async fn plan(
+    source: &mut Connection,
+    target: &mut Connection,
+    tables: &[Table],
+    rule: &SplitRule,
+    through_root: &HashMap<u32, RelationName>,
+    progress: &Progress,
+) -> Result<()> {
+    let known: HashMap<u32, _> = state::relations(target)
+        .await?
+        .into_iter()
+        .map(|(relation, done, all)| (relation.oid, (relation, done, all)))
+        .collect();
+    let mut added = Vec::new();
+    let pages = large_tables_pages(source, tables, rule).await?;
+    // Rows that are loaded through their root are in no table of their own to empty again, so they come in one part.
+    let whole = SplitRule { larger_than: 0, ..*rule };
+    for table in tables.iter().filter(|table| table.has_rows()) {
+        let rule = if through_root.contains_key(&table.oid) { &whole } else { rule };
+        match known.get(&table.oid) {
+            None => {
+                let planned = cut(source, table, rule, &pages).await?;
+                added.push(state::add_relation(&planned.relation, &planned.parts));
+            }
+            // Pages hold other rows under another snapshot, so parts that are done say nothing of those that are not.
+            Some((relation, done, all)) if relation.split == Split::Ctid && done < all => {
+                let planned = cut(source, table, rule, &pages).await?;
+                if *done > 0 {
+                    let name = format!("{}.{}", table.schema, table.name);
+                    progress.note(format!("table \"{name}\" was cut short by pages and is copied again"));
+                }
+                let mut reset = vec!["BEGIN".to_owned()];
+                reset.push(format!("TRUNCATE ONLY {}", qualified(&table.schema, &table.name)));
+                reset.extend(state::reset_relation(&planned.relation, &planned.parts));
+                reset.push("COMMIT".to_owned());
+                target.pipeline(&reset).await?;
+            }
+            Some(_) => {}
+        }
+    }
+    let present: HashSet<u32> = tables.iter().map(|table| table.oid).collect();
+    for (oid, (relation, done, all)) in &known {
+        if *oid != LARGE_OBJECTS && !present.contains(oid) && done == all {
+            progress.note(format!(
+                "warning: table \"{}.{}\" is no longer on the source, and stays on the target as it was copied",
+                relation.schema, relation.name
+            ));
+        }
+    }
+    if !known.contains_key(&LARGE_OBJECTS)
+        && let Some((relation, parts)) = copy::plan_large_objects(source).await?
+    {
+        added.push(state::add_relation(&relation, &parts));
+    }
+    for batch in added.chunks(BATCH) {
+        // A pipeline outside a transaction block is one transaction, so no relation is recorded without its parts.
+        target.pipeline(&batch.concat()).await?;
+    }
+    Ok(())
+}
+
+/// Pages of the tables that may be cut by pages.
+async fn large_tables_pages(
+    source: &mut Connection,
+    tables: &[Table],
+    rule: &SplitRule,
+) -> Result<HashMap<u32, i64>> {
+    let large: Vec<u32> =
+        tables.iter().filter(|t| t.has_rows() && t.bytes > rule.larger_than).map(|t| t.oid).collect();
+    let pages = catalog::server::heap_pages(source, &large).await?;
+    Ok(large.into_iter().zip(pages).collect())
+}
+
+async fn cut(
+    source: &mut Connection,
+    table: &Table,
+    rule: &SplitRule,
+    pages: &HashMap<u32, i64>,
+) -> Result<PlannedRelation> {
+    let range = match rule.key_column(table) {
+        None => None,
+        Some(column) => {
+            let column = ident(column);
+            let name = qualified(&table.schema, &table.name);
+            let row = source
+                .query_one(&format!("SELECT min({column})::int8, max({column})::int8 FROM ONLY {name}"), &[])
+                .await?;
+            row.optional(0)?.zip(row.optional(1)?)
+        }
+    };
+    Ok(copy::plan_relation(table, rule, pages.get(&table.oid).copied().unwrap_or(0), range))
+}
