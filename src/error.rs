@@ -139,6 +139,13 @@ impl Error {
         self
     }
 
+    /// Forgets the statement, where it holds a secret.
+    #[must_use]
+    pub fn without_statement(mut self) -> Error {
+        self.0.statement = None;
+        self
+    }
+
     /// What the error means for the run.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind

@@ -159,6 +159,7 @@ mod tests {
             tables: tables.to_vec(),
             create: Vec::new(),
             decorate: Vec::new(),
+            secret: false,
         }
     }
 
