@@ -6,8 +6,9 @@ use super::relation::{in_tablespace, name, waited_for, with};
 use super::{Context, Item, Section, index};
 use crate::schema::constraint::{Constraint, ConstraintKind};
 use crate::schema::index::Index;
+use crate::schema::table::RelationName;
 use crate::schema::{Class, ObjectId};
-use crate::sql::ident;
+use crate::sql::{ident, literal};
 
 /// All constraints with a statement of their own.
 pub fn items(context: &Context<'_>) -> Vec<Item> {
@@ -15,11 +16,32 @@ pub fn items(context: &Context<'_>) -> Vec<Item> {
     let indexes: HashMap<u32, &Index> =
         context.database.indexes.iter().filter_map(|index| Some((index.constraint?, index))).collect();
     let attachments = index::attachments(context);
+    let parts = exclusion_parts(context);
+    let unvalidated: HashMap<(u32, &str), &Constraint> = (context.database.constraints.iter())
+        .filter(|c| c.kind == ConstraintKind::Check && !c.validated)
+        .map(|c| ((c.table.oid, c.name.as_str()), c))
+        .collect();
+    let parents: HashMap<u32, &[RelationName]> =
+        context.database.tables.iter().map(|table| (table.oid, table.parents.as_slice())).collect();
     let mut items = Vec::new();
     for constraint in &context.database.constraints {
         match constraint.kind {
             ConstraintKind::Check | ConstraintKind::NotNull => {
                 items.extend(is_separate(context, constraint).then(|| check(constraint, &tables)));
+                if constraint.is_valid_check() && !constraint.is_local && !constraint.partition {
+                    let parents = parents.get(&constraint.table.oid).copied().unwrap_or_default();
+                    let of_parent =
+                        parents.iter().find_map(|p| unvalidated.get(&(p.oid, constraint.name.as_str())));
+                    items.extend(of_parent.map(|of_parent| validate(constraint, of_parent, &tables)));
+                }
+            }
+            ConstraintKind::Exclusion if constraint.parent.is_some() => {}
+            ConstraintKind::Exclusion if parts.contains_key(&constraint.oid) => {
+                let index = indexes.get(&constraint.oid);
+                let parts = &parts[&constraint.oid];
+                items.extend(
+                    index.map(|index| exclusion(context, constraint, index, parts, &indexes, &tables)),
+                );
             }
             ConstraintKind::ForeignKey => items.push(foreign_key(constraint, &tables, &attachments)),
             ConstraintKind::PrimaryKey | ConstraintKind::Unique | ConstraintKind::Exclusion => {
@@ -56,6 +78,97 @@ fn check(constraint: &Constraint, tables: &HashSet<u32>) -> Item {
         ident(&constraint.name),
         constraint.definition
     ));
+    item
+}
+
+/// Validates a check that the parent hands down as NOT VALID.
+fn validate(constraint: &Constraint, of_parent: &Constraint, tables: &HashSet<u32>) -> Item {
+    let mut item = item(constraint, "CHECK CONSTRAINT", tables);
+    item.requires.push(of_parent.id());
+    item.create.push(format!(
+        "ALTER {}TABLE {} VALIDATE CONSTRAINT {}",
+        if constraint.foreign { "FOREIGN " } else { "" },
+        name(&constraint.table),
+        ident(&constraint.name)
+    ));
+    item
+}
+
+/// The exclusion constraints of partitions below each one of a partitioned table, and what each is a part of; upper levels first.
+fn exclusion_parts<'a>(context: &Context<'a>) -> HashMap<u32, Vec<Part<'a>>> {
+    let exclusions = context.database.constraints.iter().filter(|c| c.kind == ConstraintKind::Exclusion);
+    let by_oid: HashMap<u32, &Constraint> = exclusions.map(|c| (c.oid, c)).collect();
+    let above = |constraint: &Constraint| constraint.parent.and_then(|oid| by_oid.get(&oid).copied());
+    let mut parts: HashMap<u32, Vec<(usize, Part<'a>)>> = HashMap::new();
+    for constraint in by_oid.values() {
+        let parent = above(constraint);
+        let (mut ancestor, mut depth) = (parent, 0);
+        while let (Some(parent), Some(root)) = (parent, ancestor) {
+            parts.entry(root.oid).or_default().push((depth, Part { constraint, parent }));
+            ancestor = above(root);
+            depth += 1;
+        }
+    }
+    let sorted = parts.into_iter().map(|(root, mut parts)| {
+        parts.sort_by_key(|(depth, part)| (*depth, part.constraint.oid));
+        (root, parts.into_iter().map(|(_, part)| part).collect())
+    });
+    sorted.collect()
+}
+
+/// A partition's constraint and the one that it is a part of.
+struct Part<'a> {
+    constraint: &'a Constraint,
+    parent: &'a Constraint,
+}
+
+/// An exclusion constraint of a partitioned table, with those of its partitions: ALTER INDEX … ATTACH PARTITION refuses their indexes, so
+/// they are made all at once. The server then chooses the partitions' names; they are put right.
+fn exclusion(
+    context: &Context<'_>,
+    constraint: &Constraint,
+    index: &Index,
+    parts: &[Part<'_>],
+    indexes: &HashMap<u32, &Index>,
+    tables: &HashSet<u32>,
+) -> Item {
+    let mut item = item(constraint, "CONSTRAINT", tables);
+    item.provides.push(index.id());
+    let table = name(&constraint.table);
+    let statement = format!(
+        "ALTER TABLE {table}\n    ADD CONSTRAINT {} {}",
+        ident(&constraint.name),
+        constraint.definition
+    );
+    item.create = in_tablespace(context, index.tablespace.as_deref(), statement);
+    item.create.extend(index::properties(index));
+    for Part { constraint: part, parent } in parts {
+        let part_table = name(&part.table);
+        item.requires.push(ObjectId::new(Class::Relation, part.table.oid));
+        item.provides.push(part.id());
+        item.create.push(format!(
+            "DO $pgstream$DECLARE\n    made name;\nBEGIN\n    \
+             SELECT c.conname INTO STRICT made\n    \
+             FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_constraint p ON p.oid = c.conparentid\n    \
+             WHERE c.conrelid = {}::pg_catalog.regclass AND p.conrelid = {}::pg_catalog.regclass AND p.conname = {};\n    \
+             IF made <> {} THEN\n        \
+             EXECUTE pg_catalog.format({}, made);\n    \
+             END IF;\nEND$pgstream$",
+            literal(&part_table),
+            literal(&name(&parent.table)),
+            literal(&parent.name),
+            literal(&part.name),
+            literal(&format!(
+                "ALTER TABLE {} RENAME CONSTRAINT %I TO {}",
+                part_table.replace('%', "%%"),
+                ident(&part.name).replace('%', "%%")
+            )),
+        ));
+        if let Some(index) = indexes.get(&part.oid) {
+            item.provides.push(index.id());
+            item.create.extend(index::properties(index));
+        }
+    }
     item
 }
 

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::relation::{bare, in_tablespace, name, waited_for};
 use super::{Context, Item, Plan, Section};
+use crate::schema::constraint::ConstraintKind;
 use crate::schema::index::Index;
 use crate::schema::{Class, ObjectId};
 use crate::sql::{ident, qualified};
@@ -13,6 +14,11 @@ use crate::sql::{ident, qualified};
 pub fn items(context: &Context<'_>, plan: &mut Plan) {
     let tables = waited_for(context);
     let made: HashSet<u32> = context.database.indexes.iter().filter(|i| is_made(i)).map(|i| i.oid).collect();
+    // Those of partitions are made together with their parent's.
+    let exclusions: HashSet<u32> = (context.database.constraints.iter())
+        .filter(|constraint| constraint.kind == ConstraintKind::Exclusion)
+        .map(|constraint| constraint.oid)
+        .collect();
     for index in &context.database.indexes {
         if !is_made(index) {
             let reason = "the index is invalid in the source; drop it there, or make it again with REINDEX";
@@ -22,7 +28,8 @@ pub fn items(context: &Context<'_>, plan: &mut Plan) {
         if index.constraint.is_none() {
             plan.items.push(create(context, index, &tables));
         }
-        if let Some(parent) = index.parent.as_ref().filter(|parent| made.contains(&parent.oid)) {
+        let excludes = index.constraint.is_some_and(|constraint| exclusions.contains(&constraint));
+        if let Some(parent) = index.parent.as_ref().filter(|parent| made.contains(&parent.oid) && !excludes) {
             let id = ObjectId::new(Class::Attachment, index.oid);
             let mut item = Item::new(id, "INDEX ATTACH", Section::PostData, Some(&index.schema), &index.name);
             item.owner = Some(index.owner.clone());

@@ -2,11 +2,11 @@
 //!
 //! As pg_dump does, partitions are made as plain tables and attached: their columns may stand in another order than the parent's.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::relation::{column_subcommands, foreign_options, in_parentheses, name, tablespace, using, with};
 use super::{Context, Item, Plan, Section};
-use crate::schema::constraint::Constraint;
+use crate::schema::constraint::{Constraint, ConstraintKind};
 use crate::schema::table::{Column, ColumnDefault, Persistence, ReplicaIdentity, Table, TableKind};
 use crate::schema::{Class, ObjectId};
 use crate::sql::{ident, qualified};
@@ -14,8 +14,12 @@ use crate::sql::{ident, qualified};
 /// Adds all tables, without those that extensions make.
 pub fn items(context: &Context<'_>, plan: &mut Plan) {
     let mut checks: HashMap<u32, Vec<&Constraint>> = HashMap::new();
-    for constraint in context.database.constraints.iter().filter(|c| c.is_inline()) {
-        if !context.separate.contains(&constraint.id()) {
+    let joined: HashSet<u32> =
+        context.database.tables.iter().filter(|t| t.joined_parents).map(|t| t.oid).collect();
+    for constraint in &context.database.constraints {
+        let inline =
+            constraint.is_inline() || constraint.is_valid_check() && joined.contains(&constraint.table.oid);
+        if inline && !context.separate.contains(&constraint.id()) {
             checks.entry(constraint.table.oid).or_default().push(constraint);
         }
     }
@@ -23,6 +27,7 @@ pub fn items(context: &Context<'_>, plan: &mut Plan) {
         let checks = checks.get(&table.oid).map_or(&[][..], Vec::as_slice);
         plan.items.push(create(context, table, checks));
         plan.items.extend(table.columns.iter().filter_map(|column| separate_default(context, table, column)));
+        plan.items.extend(table.columns.iter().filter_map(|column| validate(context, table, column)));
         plan.items.extend(attach(table));
         plan.items.extend(row_security(table).filter(|_| context.options.policies));
         if table.has_oids {
@@ -51,12 +56,17 @@ fn create(context: &Context<'_>, table: &Table, checks: &[&Constraint]) -> Item 
     );
     item.provides.extend(table.types.iter().map(|&oid| ObjectId::new(Class::Type, oid)));
     item.provides.extend(checks.iter().map(|check| check.id()));
-    let constraints = table.columns.iter().filter_map(|c| c.constraint.as_ref()?.oid);
+    let constraints = table.columns.iter().filter_map(|c| c.constraint.as_ref());
+    let constraints = constraints.filter(|c| !c.validated_here).filter_map(|c| c.oid);
     item.provides.extend(constraints.map(|oid| ObjectId::new(Class::Constraint, oid)));
     let defaults = table.columns.iter().filter_map(|c| c.default.as_ref());
     item.provides.extend(defaults.filter(|d| !is_apart(context, d)).filter_map(ColumnDefault::id));
     item.requires.extend(table.parents.iter().map(|parent| ObjectId::new(Class::Relation, parent.oid)));
     item.create.push(statement(context, table, &subject, checks));
+    if table.joined_parents {
+        let parents = table.parents.iter().map(name);
+        item.create.extend(parents.map(|parent| format!("{} {subject} INHERIT {parent}", alter(table))));
+    }
     let subcommands = subcommands(context, table);
     if !subcommands.is_empty() {
         item.create.push(format!("{} ONLY {subject}\n    {}", alter(table), subcommands.join(",\n    ")));
@@ -85,7 +95,7 @@ fn statement(context: &Context<'_>, table: &Table, subject: &str, checks: &[&Con
         }
         None => sql += &in_parentheses(&elements),
     }
-    if !table.parents.is_empty() && !table.is_partition() {
+    if !table.parents.is_empty() && !table.is_made_whole() {
         let parents: Vec<_> = table.parents.iter().map(name).collect();
         sql += &format!("\nINHERITS ({})", parents.join(", "));
     }
@@ -112,7 +122,7 @@ fn definition(context: &Context<'_>, table: &Table, column: &Column) -> Option<S
         return None;
     }
     let default = column.default.as_ref().filter(|d| !d.separate && !d.inherited && !is_apart(context, d));
-    let not_null = column.constraint.as_ref().filter(|c| c.is_local || table.is_partition());
+    let not_null = column.constraint.as_ref().filter(|c| c.is_local || table.is_made_whole());
     let mut sql = ident(&column.name);
     if table.of_type.is_some() {
         if default.is_none() && not_null.is_none() {
@@ -161,6 +171,8 @@ fn subcommands(context: &Context<'_>, table: &Table) -> Vec<String> {
         subcommands.extend(column_subcommands(context, column));
     }
     match table.replica_identity {
+        // Foreign tables have it in the catalog, and can't be given it.
+        _ if table.kind == TableKind::Foreign => {}
         ReplicaIdentity::Nothing => subcommands.push("REPLICA IDENTITY NOTHING".to_owned()),
         ReplicaIdentity::Full => subcommands.push("REPLICA IDENTITY FULL".to_owned()),
         ReplicaIdentity::Default | ReplicaIdentity::Index => {}
@@ -188,6 +200,25 @@ fn separate_default(context: &Context<'_>, table: &Table, column: &Column) -> Op
     item.owner = Some(table.owner.clone());
     item.requires.push(table.id());
     item.create.push(format!("{} ONLY {subject} {}", alter(table), set_default(column, default)));
+    Some(item)
+}
+
+/// Validates a not-null constraint that a parent hands down as NOT VALID.
+fn validate(context: &Context<'_>, table: &Table, column: &Column) -> Option<Item> {
+    let constraint = column.constraint.as_ref().filter(|c| c.validated_here)?;
+    let chosen = || format!("{}_{}_not_null", table.name, column.name);
+    let constraint_name = constraint.name.clone().unwrap_or_else(chosen);
+    let id = ObjectId::new(Class::Constraint, constraint.oid?);
+    let tag = format!("{} {constraint_name}", table.name);
+    let mut item = Item::new(id, "CONSTRAINT", Section::PostData, Some(&table.schema), tag);
+    item.owner = Some(table.owner.clone());
+    item.requires.push(table.id());
+    let of_parents = context.database.constraints.iter().filter(|c| c.kind == ConstraintKind::NotNull);
+    let of_parents = of_parents.filter(|c| table.parents.iter().any(|parent| parent.oid == c.table.oid));
+    item.requires.extend(of_parents.map(Constraint::id));
+    item.tables.push(table.oid);
+    let subject = qualified(&table.schema, &table.name);
+    item.create.push(format!("{} {subject} VALIDATE CONSTRAINT {}", alter(table), ident(&constraint_name)));
     Some(item)
 }
 

@@ -78,8 +78,13 @@ impl Constraint {
         matches!(self.kind, ConstraintKind::PrimaryKey | ConstraintKind::Unique | ConstraintKind::Exclusion)
     }
 
+    /// Whether it is a check that no row breaks.
+    pub fn is_valid_check(&self) -> bool {
+        self.kind == ConstraintKind::Check && self.validated
+    }
+
     /// Whether CREATE TABLE holds it when no loop forbids: valid checks, of partitions the inherited ones too.
     pub fn is_inline(&self) -> bool {
-        self.kind == ConstraintKind::Check && self.validated && (self.is_local || self.partition)
+        self.is_valid_check() && (self.is_local || self.partition)
     }
 }

@@ -10,20 +10,25 @@ use super::table::{ColumnDefault, Table};
 /// - A child without a default under a parent with one gets `DEFAULT NULL`, or it would inherit the parent's.
 /// - A generation expression equal to all parents' is left to be inherited, partitions aside.
 /// - A default of a column that CREATE TABLE doesn't list needs a statement of its own.
+/// - A table whose columns INHERITS would put into another order was joined to its parents by ALTER TABLE … INHERIT.
+/// - A not-null constraint may be valid in a child and NOT VALID in the parent that it comes from.
 pub fn settle(tables: &mut [Table], version: u32) {
     let places: HashMap<u32, usize> =
         tables.iter().enumerate().map(|(place, table)| (table.oid, place)).collect();
-    let mut findings = Vec::new();
+    let (mut findings, mut joins) = (Vec::new(), Vec::new());
     for (place, table) in tables.iter().enumerate().filter(|(_, table)| !table.parents.is_empty()) {
+        let parents: Vec<&Table> =
+            table.parents.iter().filter_map(|p| places.get(&p.oid)).map(|&place| &tables[place]).collect();
+        if joined(table, &parents) {
+            joins.push(place);
+        }
         for (number, column) in table.columns.iter().enumerate() {
-            let inherited = table
-                .parents
-                .iter()
-                .filter_map(|parent| places.get(&parent.oid))
-                .filter_map(|&parent| tables[parent].columns.iter().find(|c| c.name == column.name));
+            let inherited = parents.iter().filter_map(|p| p.columns.iter().find(|c| c.name == column.name));
             let mut finding = Finding { table: place, column: number, ..Finding::default() };
             for parent in inherited {
                 finding.not_null |= parent.constraint.as_ref().is_some_and(|c| !c.no_inherit);
+                // A parent's constraint that isn't valid yet is not with its column.
+                finding.unvalidated |= parent.not_null && parent.constraint.is_none();
                 match &parent.default {
                     Some(default) if default.generated.is_some() => {
                         let same =
@@ -38,15 +43,22 @@ pub fn settle(tables: &mut [Table], version: u32) {
             findings.push(finding);
         }
     }
+    for place in joins {
+        tables[place].joined_parents = true;
+    }
     for finding in findings {
         let table = &mut tables[finding.table];
-        let partition = table.is_partition();
+        let made_whole = table.is_made_whole();
         let column = &mut table.columns[finding.column];
         if version < 180000
             && finding.not_null
             && let Some(constraint) = &mut column.constraint
         {
             constraint.is_local = false;
+        }
+        if let Some(constraint) = &mut column.constraint {
+            constraint.validated_here =
+                finding.unvalidated && !finding.not_null && !constraint.is_local && !made_whole;
         }
         if finding.default && column.default.is_none() {
             let expression = "NULL".to_owned();
@@ -59,18 +71,34 @@ pub fn settle(tables: &mut [Table], version: u32) {
             });
         }
         if let Some(default) = &mut column.default {
-            default.inherited = finding.same_generation && !finding.other_generation && !partition;
+            default.inherited = finding.same_generation && !finding.other_generation && !made_whole;
         }
     }
     for table in tables.iter_mut() {
-        let partition = table.is_partition();
+        let made_whole = table.is_made_whole();
         for column in &mut table.columns {
-            let listed = column.is_local || partition;
+            let listed = column.is_local || made_whole;
             if let Some(default) = &mut column.default {
                 default.separate = default.generated.is_none() && !listed;
             }
         }
     }
+}
+
+/// Whether INHERITS would put the columns into another order, and ALTER TABLE … INHERIT is possible instead: every column that a parent
+/// has must be the child's own too, because the server marks it so.
+fn joined(table: &Table, parents: &[&Table]) -> bool {
+    if table.is_partition() || parents.len() < table.parents.len() {
+        return false;
+    }
+    let mut inherited: Vec<&str> = Vec::new();
+    for column in parents.iter().flat_map(|parent| &parent.columns) {
+        if !inherited.contains(&column.name.as_str()) {
+            inherited.push(&column.name);
+        }
+    }
+    let in_order = table.columns.iter().zip(&inherited).all(|(own, inherited)| own.name == *inherited);
+    !in_order && table.columns.iter().all(|column| column.is_local)
 }
 
 /// What the parents say of one column.
@@ -79,6 +107,7 @@ struct Finding {
     table: usize,
     column: usize,
     not_null: bool,
+    unvalidated: bool,
     default: bool,
     same_generation: bool,
     other_generation: bool,

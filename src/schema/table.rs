@@ -101,6 +101,10 @@ pub struct Table {
     pub partition_bound: Option<String>,
     /// The tables it inherits from, in order; a partition's one parent.
     pub parents: Vec<RelationName>,
+    /// Was made on its own and joined to its parents later, so that its columns stand in another order than INHERITS would give them;
+    /// settled by [`inherit`](super::inherit).
+    #[serde(default)]
+    pub joined_parents: bool,
     /// Columns in order, without dropped ones.
     pub columns: Vec<Column>,
     /// Server of a foreign table.
@@ -168,6 +172,9 @@ pub struct NotNull {
     pub no_inherit: bool,
     /// Defined here, not only by a parent.
     pub is_local: bool,
+    /// Comes from a parent where it is NOT VALID, and was validated here; settled by [`inherit`](super::inherit).
+    #[serde(default)]
+    pub validated_here: bool,
 }
 
 /// A column's DEFAULT or GENERATED ALWAYS AS.
@@ -214,9 +221,14 @@ impl Table {
         self.kind == TableKind::Ordinary
     }
 
-    /// Whether CREATE TABLE lists the column: inherited columns come with INHERITS, partitions are made as plain tables.
+    /// Is made as a plain table before it becomes a child, so that CREATE TABLE says all of it.
+    pub fn is_made_whole(&self) -> bool {
+        self.is_partition() || self.joined_parents
+    }
+
+    /// Whether CREATE TABLE lists the column: other inherited columns come with INHERITS.
     pub fn lists(&self, column: &Column) -> bool {
-        column.is_local || self.is_partition()
+        column.is_local || self.is_made_whole()
     }
 }
 
