@@ -118,15 +118,15 @@ fn collation(column: &str) -> String {
     )
 }
 
-/// Casts that initdb didn't make.
+/// Casts that neither initdb nor an extension made; one from a range type to its multirange type is internal to it.
 pub async fn read_casts(connection: &mut Connection) -> Result<Vec<Cast>> {
-    let sql = format!(
-        "SELECT k.oid::int8 AS oid, pg_catalog.format_type(k.castsource, NULL) AS source,
+    let sql = "SELECT k.oid::int8 AS oid, pg_catalog.format_type(k.castsource, NULL) AS source,
            pg_catalog.format_type(k.casttarget, NULL) AS target,
            CASE WHEN k.castmethod = 'f' THEN k.castfunc::regprocedure::text END AS function,
            k.castcontext::text AS context, k.castmethod::text AS method
-         FROM pg_catalog.pg_cast k WHERE k.oid >= 16384 AND {} ORDER BY 2, 3",
-        not_member("pg_cast", "k.oid")
-    );
-    fetch(connection, &sql).await
+         FROM pg_catalog.pg_cast k WHERE k.oid >= 16384
+           AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend e WHERE e.classid = 'pg_catalog.pg_cast'::regclass
+             AND e.objid = k.oid AND e.deptype IN ('e', 'i'))
+         ORDER BY 2, 3";
+    fetch(connection, sql).await
 }
