@@ -85,7 +85,7 @@ pub async fn read_subscriptions(connection: &mut Connection) -> Result<(Vec<Subs
         since(150_000, "s.subtwophasestate <> 'd'", "false"),
         since(150_000, "s.subdisableonerr", "false"),
         since(160_000, "s.subpasswordrequired", "true"),
-        since(160_000, "s.subrunasowner", "false"),
+        since(160_000, "s.subrunasowner", "true"),
         since(160_000, "s.suborigin", "NULL::text"),
         since(170_000, "s.subfailover", "false"),
         not_member("pg_subscription", "s.oid"),

@@ -73,7 +73,7 @@ fn add_default_privileges(context: &Context<'_>, plan: &mut Plan) {
         let mut item = Item::new(id, "DEFAULT ACL", Section::Privileges, default.schema.as_deref(), tag);
         item.owner = Some(default.role.clone());
         item.requires = default.schema.as_deref().and_then(|s| context.schema_id(s)).into_iter().collect();
-        let privileges = Privileges::of(kind, None, context.database.version);
+        let privileges = Privileges::of(context, kind, None);
         item.create = privileges::statements(&privileges, kind, &prefix, &default.role, &default.acl);
         if !item.create.is_empty() {
             plan.items.push(item);

@@ -28,7 +28,7 @@ pub fn add(context: &Context<'_>, plan: &mut Plan, subject: Subject<'_>, column:
         return;
     }
     let on = format!("{} {}", subject.kind, subject.identity);
-    let privileges = Privileges::of(subject.kind, column, context.database.version);
+    let privileges = Privileges::of(context, subject.kind, column);
     let create = statements(&privileges, &on, "", subject.owner, acl);
     if create.is_empty() {
         return;
@@ -68,45 +68,54 @@ pub fn relations(context: &Context<'_>, plan: &mut Plan) {
     }
 }
 
-/// The privileges that a kind of object can have, and how one statement names them.
+/// The privileges that a kind of object can have, and how one statement names them. `ALL` is written where the list holds
+/// everything that both servers know: a GRANT of less must not grow into what a newer server has beyond.
 #[derive(Debug, Clone)]
 pub struct Privileges {
-    every: Vec<&'static str>,
+    /// All at the source: what REVOKE takes away then is everything at the target, too.
+    source: Vec<&'static str>,
+    /// All at the target.
+    target: Vec<&'static str>,
     column: Option<String>,
 }
 
 impl Privileges {
-    /// Those of GRANT's `kind` (also the plural of ALTER DEFAULT PRIVILEGES) on a source of `version`.
-    pub fn of(kind: &str, column: Option<&str>, version: u32) -> Privileges {
-        let mut every = match kind {
-            "TABLE" | "TABLES" if column.is_some() => vec!["SELECT", "INSERT", "UPDATE", "REFERENCES"],
-            "TABLE" | "TABLES" => {
-                vec!["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"]
-            }
-            "SEQUENCE" | "SEQUENCES" => vec!["USAGE", "SELECT", "UPDATE"],
-            "FUNCTION" | "FUNCTIONS" | "PROCEDURE" => vec!["EXECUTE"],
-            "SCHEMA" | "SCHEMAS" => vec!["USAGE", "CREATE"],
-            "DATABASE" => vec!["CREATE", "TEMPORARY", "CONNECT"],
-            "LARGE OBJECT" | "LARGE OBJECTS" => vec!["SELECT", "UPDATE"],
-            "PARAMETER" => vec!["SET", "ALTER SYSTEM"],
-            "TABLESPACE" => vec!["CREATE"],
-            _ => vec!["USAGE"],
-        };
-        if matches!(kind, "TABLE" | "TABLES") && column.is_none() && version >= 170_000 {
-            every.push("MAINTAIN");
+    /// Those of GRANT's `kind` (also the plural of ALTER DEFAULT PRIVILEGES).
+    pub fn of(context: &Context<'_>, kind: &str, column: Option<&str>) -> Privileges {
+        Privileges {
+            source: every(kind, column.is_some(), context.database.version),
+            target: every(kind, column.is_some(), context.target_version),
+            column: column.map(ident),
         }
-        Privileges { every, column: column.map(ident) }
     }
 
-    /// The list after GRANT or REVOKE: `ALL` where it holds everything, as pg_dump writes it, so that a newer server adds
-    /// the privileges that it knows beyond.
-    fn list(&self, privileges: &[&str]) -> String {
+    fn list(&self, privileges: &[&str], every: &[&str]) -> String {
         let column = self.column.as_ref().map(|c| format!("({c})")).unwrap_or_default();
-        if self.every.iter().all(|p| privileges.contains(p)) {
+        if every.iter().all(|p| privileges.contains(p)) {
             return format!("ALL{column}");
         }
         privileges.iter().map(|p| format!("{p}{column}")).collect::<Vec<_>>().join(", ")
     }
+}
+
+/// All privileges of a kind of object on a server of `version`.
+fn every(kind: &str, column: bool, version: u32) -> Vec<&'static str> {
+    let mut every = match kind {
+        "TABLE" | "TABLES" if column => return vec!["SELECT", "INSERT", "UPDATE", "REFERENCES"],
+        "TABLE" | "TABLES" => {
+            vec!["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"]
+        }
+        "SEQUENCE" | "SEQUENCES" => vec!["USAGE", "SELECT", "UPDATE"],
+        "FUNCTION" | "FUNCTIONS" | "PROCEDURE" => vec!["EXECUTE"],
+        "SCHEMA" | "SCHEMAS" => vec!["USAGE", "CREATE"],
+        "DATABASE" => vec!["CREATE", "TEMPORARY", "CONNECT"],
+        "LARGE OBJECT" | "LARGE OBJECTS" => vec!["SELECT", "UPDATE"],
+        _ => vec!["USAGE"],
+    };
+    if matches!(kind, "TABLE" | "TABLES") && version >= 170_000 {
+        every.push("MAINTAIN");
+    }
+    every
 }
 
 /// What one grantor gave one grantee.
@@ -143,10 +152,11 @@ pub fn statements(privileges: &Privileges, on: &str, prefix: &str, owner: &str, 
     for given in default.iter().filter(|g| !current.contains(g)) {
         let from = grantee(given.grantee);
         if !given.plain.is_empty() {
-            statements.push(format!("{prefix}REVOKE {} ON {on} FROM {from}", privileges.list(&given.plain)));
+            let list = privileges.list(&given.plain, &privileges.source);
+            statements.push(format!("{prefix}REVOKE {list} ON {on} FROM {from}"));
         }
         if !given.grantable.is_empty() {
-            let list = privileges.list(&given.grantable);
+            let list = privileges.list(&given.grantable, &privileges.source);
             statements.push(format!("{prefix}REVOKE GRANT OPTION FOR {list} ON {on} FROM {from}"));
         }
     }
@@ -157,10 +167,11 @@ pub fn statements(privileges: &Privileges, on: &str, prefix: &str, owner: &str, 
         }
         let to = grantee(given.grantee);
         if !given.plain.is_empty() {
-            statements.push(format!("{prefix}GRANT {} ON {on} TO {to}", privileges.list(&given.plain)));
+            let list = privileges.list(&given.plain, &privileges.target);
+            statements.push(format!("{prefix}GRANT {list} ON {on} TO {to}"));
         }
         if !given.grantable.is_empty() {
-            let list = privileges.list(&given.grantable);
+            let list = privileges.list(&given.grantable, &privileges.target);
             statements.push(format!("{prefix}GRANT {list} ON {on} TO {to} WITH GRANT OPTION"));
         }
         if foreign {
@@ -187,13 +198,18 @@ mod tests {
         }
     }
 
+    fn privileges(kind: &str, source: u32, target: u32, column: Option<&str>) -> Privileges {
+        let every = |version| every(kind, column.is_some(), version);
+        Privileges { source: every(source), target: every(target), column: column.map(ident) }
+    }
+
     #[test]
     fn unchanged_privileges_need_no_statement() {
         let owner = vec![grant("o", Some("o"), "USAGE", false)];
         let acl = Acl { current: Some(owner.clone()), default: owner };
-        assert!(statements(&Privileges::of("TYPE", None, 150_000), "TYPE x", "", "o", &acl).is_empty());
+        assert!(statements(&privileges("TYPE", 150_000, 150_000, None), "TYPE x", "", "o", &acl).is_empty());
         let acl = Acl { current: None, default: vec![grant("o", None, "USAGE", false)] };
-        assert!(statements(&Privileges::of("TYPE", None, 150_000), "TYPE x", "", "o", &acl).is_empty());
+        assert!(statements(&privileges("TYPE", 150_000, 150_000, None), "TYPE x", "", "o", &acl).is_empty());
     }
 
     #[test]
@@ -206,13 +222,32 @@ mod tests {
             default: vec![grant("o", None, "EXECUTE", false)],
         };
         assert_eq!(
-            statements(&Privileges::of("FUNCTION", None, 150_000), "FUNCTION f()", "", "o", &acl),
+            statements(&privileges("FUNCTION", 150_000, 150_000, None), "FUNCTION f()", "", "o", &acl),
             [
                 "REVOKE ALL ON FUNCTION f() FROM PUBLIC",
                 "GRANT ALL ON FUNCTION f() TO \"a\" WITH GRANT OPTION",
                 "SET ROLE \"a\"",
                 "GRANT ALL ON FUNCTION f() TO \"b\"",
                 "RESET ROLE",
+            ]
+        );
+    }
+
+    #[test]
+    fn all_privileges_of_an_older_server_do_not_grow_with_the_target() {
+        let all = every("TABLE", false, 160_000);
+        let grants =
+            |grantee: &str| all.iter().map(|p| grant("o", Some(grantee), p, false)).collect::<Vec<_>>();
+        let acl = Acl { current: Some(grants("a")), default: grants("o") };
+        let list =
+            "SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER".split(", ").collect::<Vec<_>>();
+        let mut sorted = list.clone();
+        sorted.sort_unstable();
+        assert_eq!(
+            statements(&privileges("TABLE", 160_000, 170_000, None), "TABLE t", "", "o", &acl),
+            [
+                "REVOKE ALL ON TABLE t FROM \"o\"".to_owned(),
+                format!("GRANT {} ON TABLE t TO \"a\"", sorted.join(", "))
             ]
         );
     }
@@ -227,7 +262,7 @@ mod tests {
             default: Vec::new(),
         };
         assert_eq!(
-            statements(&Privileges::of("TABLE", Some("c d"), 150_000), "TABLE t", "", "o", &acl),
+            statements(&privileges("TABLE", 150_000, 180_000, Some("c d")), "TABLE t", "", "o", &acl),
             ["GRANT SELECT(\"c d\"), UPDATE(\"c d\") ON TABLE t TO \"a\""]
         );
     }

@@ -97,7 +97,8 @@ fn subscription_item(context: &Context<'_>, subscription: &Subscription) -> Item
         ("two_phase = on", subscription.two_phase),
         ("disable_on_error = true", subscription.disable_on_error),
         ("password_required = false", !subscription.password_required),
-        ("run_as_owner = true", subscription.run_as_owner),
+        // Before 16 there was no other way to run.
+        ("run_as_owner = true", subscription.run_as_owner && context.target_version >= 160_000),
         ("failover = true", subscription.failover),
     ] {
         if set {
