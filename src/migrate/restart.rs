@@ -71,7 +71,8 @@ async fn others_stay(target: &mut Connection, others: &[Item]) -> Result<()> {
         .with_hint("Drop or move them first, or choose an empty target database."))
 }
 
-/// DROP statements for the items that are objects of their own, last made first. What belongs to a table goes with it.
+/// DROP statements for the items that are objects of their own, last made first. What belongs to a table goes with it, and what is part of
+/// another object (an identity column's sequence) can't be dropped alone.
 async fn drops(target: &mut Connection, items: &[Item]) -> Result<Vec<String>> {
     let mut classes = Vec::new();
     let mut oids = Vec::new();
@@ -85,9 +86,10 @@ async fn drops(target: &mut Connection, items: &[Item]) -> Result<Vec<String>> {
     let rows = target
         .query(
             &format!(
-                "SELECT o.type, o.identity FROM pg_catalog.unnest('{{{}}}'::text[], '{{{}}}'::int8[]) WITH ORDINALITY u(class, oid, n), \
+                "SELECT o.type, o.identity FROM ROWS FROM (pg_catalog.unnest('{{{}}}'::text[]), pg_catalog.unnest('{{{}}}'::int8[])) WITH ORDINALITY u(class, oid, n), \
                  LATERAL pg_catalog.pg_identify_object(('pg_catalog.' || u.class)::pg_catalog.regclass, u.oid::oid, 0) o \
-                 WHERE o.identity IS NOT NULL ORDER BY n",
+                 WHERE o.identity IS NOT NULL AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.objid = u.oid::oid \
+                    AND d.classid = ('pg_catalog.' || u.class)::pg_catalog.regclass AND d.objsubid = 0 AND d.deptype = 'i') ORDER BY n",
                 classes.join(","),
                 oids.join(",")
             ),
