@@ -20,7 +20,7 @@ pub async fn read_schemas(connection: &mut Connection) -> Result<Vec<Schema>> {
         "SELECT n.oid::int8 AS oid, n.nspname AS name, pg_catalog.pg_get_userbyid(n.nspowner) AS owner,
            CASE WHEN n.nspname = 'public' THEN {public} ELSE {other} END AS acl, n.nspname = 'public' AS builtin
          FROM pg_catalog.pg_namespace n
-         WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND {}
+         WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'pgstream') AND {}
          ORDER BY n.nspname",
         not_member("pg_namespace", "n.oid")
     );
