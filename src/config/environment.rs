@@ -9,6 +9,8 @@ use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
+use super::Side;
+
 /// The surroundings of a run, as libpq looks at them.
 #[derive(Clone)]
 pub struct Environment {
@@ -102,6 +104,19 @@ impl Environment {
     pub fn with_socket_directory(mut self, directory: impl Into<PathBuf>) -> Environment {
         self.socket_directory = directory.into();
         self
+    }
+
+    /// The connection string of a side, from `PGSTREAM_SOURCE` or `PGSTREAM_TARGET`.
+    pub fn connection_string(&self, side: Side) -> Option<&str> {
+        self.text(match side {
+            Side::Source => "PGSTREAM_SOURCE",
+            Side::Target => "PGSTREAM_TARGET",
+        })
+    }
+
+    /// Whether a terminal may be written to in colour: `NO_COLOR` (no-color.org) is not set, and the terminal isn't `dumb`.
+    pub fn wants_color(&self) -> bool {
+        self.variable("NO_COLOR").is_none_or(<[u8]>::is_empty) && self.text("TERM") != Some("dumb")
     }
 
     /// The value of a variable.

@@ -156,6 +156,11 @@ impl Parameters {
         true
     }
 
+    /// Whether a password is among them, which other users of the machine could read in the list of processes.
+    pub fn hold_a_secret(&self) -> bool {
+        Keyword::ALL.iter().any(|&keyword| keyword.is_secret() && self.filled(keyword).is_some())
+    }
+
     /// The keywords that have a value, be it empty.
     pub(super) fn keywords(&self) -> impl Iterator<Item = Keyword> + '_ {
         Keyword::ALL.iter().copied().filter(|&keyword| self.bytes(keyword).is_some())
