@@ -4,12 +4,15 @@
 //! model of `schema`. What may fail: the connection, and a catalog without read permission; both name the query. What a role
 //! without superuser isn't shown (subscriptions, options of user mappings) is listed in `Database::unread`.
 
+pub mod access;
 pub mod acl;
+pub mod activity;
 pub mod collation;
 pub mod constraint;
 pub mod data_type;
 pub mod database;
 pub mod dependency;
+pub mod facts;
 pub mod foreign;
 pub mod function;
 pub mod index;

@@ -18,6 +18,7 @@ mod item;
 mod lock;
 mod migration;
 mod part;
+mod rate;
 
 pub use item::{ItemOutcome, ItemState, fingerprint, items, omissions, record_item, record_omission};
 pub use lock::{lock, lock_holder};
@@ -28,6 +29,7 @@ pub use part::{
     LARGE_OBJECTS, Part, PartProgress, Relation, Split, add_relation, claim, completed_relations,
     finish_part, part_progress, relations, reset_relation,
 };
+pub use rate::{Recent, recent_parts};
 
 use crate::error::Result;
 use crate::wire::Connection;

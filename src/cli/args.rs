@@ -1,0 +1,316 @@
+//! The command line's options, as they are typed.
+//!
+//! In: the process's arguments. Out: [`Arguments`], raw; each command resolves them once. Names are pg_dump's wherever
+//! pg_dump has the option.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Moves PostgreSQL databases from one server to another.
+#[derive(Debug, Parser)]
+#[command(
+    name = "pgstream",
+    version,
+    about,
+    max_term_width = 100,
+    disable_help_subcommand = true,
+    arg_required_else_help = true,
+    after_help = "Exit codes: 0 done; 1 failed; 2 usage, configuration or a failed check, nothing touched; \
+                  3 finished, with differences or skipped objects; 4 stopped, the same command resumes."
+)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) command: Command,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "General options")]
+pub(super) struct Common {
+    /// Database to copy from: URI, key=value string or name [env: PGSTREAM_SOURCE]
+    #[arg(long, global = true, value_name = "CONNINFO")]
+    pub(super) source: Option<String>,
+    /// Database to copy to: URI, key=value string or name [env: PGSTREAM_TARGET]
+    #[arg(long, global = true, value_name = "CONNINFO")]
+    pub(super) target: Option<String>,
+    /// File that holds the source's password and nothing else
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) source_password_file: Option<PathBuf>,
+    /// File that holds the target's password and nothing else
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) target_password_file: Option<PathBuf>,
+    /// Print the result as one JSON object on standard output
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    /// Say more: SQLSTATE and statement of errors, then what is done (-vv: each statement's notices, -vvv: everything)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(super) verbose: u8,
+    /// Say nothing but errors and results
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(super) quiet: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Copy the source database into the target database; run again, it resumes
+    Migrate(Migrate),
+    /// Say what would stand in the way of a migration, without touching anything
+    Check(Check),
+    /// Show how far the migration into the target database is
+    Status(Status),
+    /// Compare both databases: definitions, rows, sequences, large objects
+    Verify(Verify),
+    /// Print the statements that make the source's schema
+    Schema(Schema),
+    /// Remove what pgstream keeps on the servers for itself
+    Cleanup(Cleanup),
+}
+
+/// How a database is moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Method {
+    /// The best method whose preconditions are met
+    Auto,
+    /// One consistent copy, as pg_dump and pg_restore make it
+    Copy,
+    /// A copy that is kept in step with the source until cutover
+    Replication,
+}
+
+/// `pgstream migrate`.
+#[derive(Debug, Args)]
+pub(super) struct Migrate {
+    /// How the database is moved
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(super) method: Method,
+    /// Copy with this many connections to each server [default: the number of processors, at most 4]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(super) jobs: Option<u16>,
+    /// Build indexes and constraints with this many connections to the target [default: as --jobs]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(super) index_jobs: Option<u16>,
+    /// Cut larger tables into parts of about this size (such as 500MB); 0 cuts none
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1GB")]
+    pub(super) split_tables_larger_than: u64,
+    /// Begin anew: drop what an earlier run of pgstream made in the target, and nothing else
+    #[arg(long)]
+    pub(super) restart: bool,
+    /// Only check, as pgstream check does
+    #[arg(long, conflicts_with = "restart")]
+    pub(super) validate: bool,
+    /// Wait at most this long for a lock on a source table (such as 30s; a plain number is milliseconds)
+    #[arg(long, value_name = "TIMEOUT", value_parser = duration, default_value = "30s")]
+    pub(super) lock_wait_timeout: Duration,
+    #[command(flatten)]
+    pub(super) content: Content,
+}
+
+/// `pgstream check`.
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    /// Connections that the copy would open to each server
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(super) jobs: Option<u16>,
+    #[command(flatten)]
+    pub(super) content: Content,
+}
+
+/// `pgstream status`.
+#[derive(Debug, Args)]
+pub(super) struct Status {
+    /// Show it again and again, until the migration is done or has failed
+    #[arg(long)]
+    pub(super) watch: bool,
+    /// Time between two looks, with --watch
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "2s", requires = "watch")]
+    pub(super) interval: Duration,
+}
+
+/// `pgstream verify`.
+#[derive(Debug, Args)]
+pub(super) struct Verify {
+    /// Compare this many tables at the same time [default: the number of processors, at most 4]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(super) jobs: Option<u16>,
+    /// Compare only definitions
+    #[arg(short, long)]
+    pub(super) schema_only: bool,
+    /// Compare only rows, sequences and large objects
+    #[arg(short = 'a', long, conflicts_with = "schema_only")]
+    pub(super) data_only: bool,
+    #[command(flatten)]
+    pub(super) content: Content,
+}
+
+/// pg_dump's sections that consist of definitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Section {
+    /// What is made before the rows are copied
+    PreData,
+    /// Indexes, constraints, triggers, privileges
+    PostData,
+    /// Both
+    All,
+}
+
+/// `pgstream schema`.
+#[derive(Debug, Args)]
+pub(super) struct Schema {
+    /// The part to print
+    #[arg(long, value_enum, default_value = "all")]
+    pub(super) section: Section,
+    #[command(flatten)]
+    pub(super) content: Content,
+}
+
+/// `pgstream cleanup`.
+#[derive(Debug, Args)]
+pub(super) struct Cleanup {
+    /// Don't ask
+    #[arg(short, long)]
+    pub(super) yes: bool,
+}
+
+/// What of the schema is left out; pg_dump's options.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "What is left out")]
+pub(super) struct Content {
+    /// Leave out the owners of objects
+    #[arg(short = 'O', long)]
+    pub(super) no_owner: bool,
+    /// Leave out privileges (GRANT and REVOKE)
+    #[arg(short = 'x', long, visible_alias = "no-acl")]
+    pub(super) no_privileges: bool,
+    /// Leave out comments
+    #[arg(long)]
+    pub(super) no_comments: bool,
+    /// Leave out security labels
+    #[arg(long)]
+    pub(super) no_security_labels: bool,
+    /// Leave out publications
+    #[arg(long)]
+    pub(super) no_publications: bool,
+    /// Leave out subscriptions
+    #[arg(long)]
+    pub(super) no_subscriptions: bool,
+    /// Leave out row-level security policies
+    #[arg(long)]
+    pub(super) no_policies: bool,
+    /// Leave out the choice of tablespaces
+    #[arg(long)]
+    pub(super) no_tablespaces: bool,
+    /// Leave out the choice of table access methods
+    #[arg(long)]
+    pub(super) no_table_access_method: bool,
+    /// Leave out the choice of TOAST compression methods
+    #[arg(long)]
+    pub(super) no_toast_compression: bool,
+}
+
+impl Content {
+    /// The options of the plan.
+    pub(super) fn options(&self) -> crate::ddl::Options {
+        crate::ddl::Options {
+            database: None,
+            owners: !self.no_owner,
+            privileges: !self.no_privileges,
+            comments: !self.no_comments,
+            security_labels: !self.no_security_labels,
+            publications: !self.no_publications,
+            subscriptions: !self.no_subscriptions,
+            policies: !self.no_policies,
+            tablespaces: !self.no_tablespaces,
+            table_access_methods: !self.no_table_access_method,
+            toast_compression: !self.no_toast_compression,
+        }
+    }
+}
+
+/// The number of connections where none is asked for.
+pub(super) fn default_jobs() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get().min(4))
+}
+
+/// A size in bytes, with PostgreSQL's units: `500MB`, `1 GB`, `65536`.
+fn size(text: &str) -> Result<u64, String> {
+    let (number, unit) = number_and_unit(text)?;
+    let shift = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" => 10,
+        "m" | "mb" => 20,
+        "g" | "gb" => 30,
+        "t" | "tb" => 40,
+        _ => return Err("valid units are \"B\", \"kB\", \"MB\", \"GB\" and \"TB\"".to_owned()),
+    };
+    number.checked_mul(1 << shift).ok_or_else(|| "it is too large".to_owned())
+}
+
+/// A time with PostgreSQL's units: `30s`, `5min`; a plain number is milliseconds, as for `lock_timeout`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = number_and_unit(text)?;
+    let milliseconds = match unit {
+        "" | "ms" => 1,
+        "s" => 1000,
+        "min" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err("valid units are \"ms\", \"s\", \"min\", \"h\" and \"d\"".to_owned()),
+    };
+    // lock_timeout is a 32-bit number of milliseconds.
+    match number.checked_mul(milliseconds) {
+        Some(total) if total <= i32::MAX as u64 => Ok(Duration::from_millis(total)),
+        _ => Err("it is too long".to_owned()),
+    }
+}
+
+fn number_and_unit(text: &str) -> Result<(u64, &str), String> {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number = text[..end].parse().map_err(|_| "it does not begin with a number".to_owned())?;
+    Ok((number, text[end..].trim_start()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_options_are_consistent() {
+        <Arguments as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_have_the_units_of_postgresql() {
+        assert_eq!(size("0"), Ok(0));
+        assert_eq!(size("8kB"), Ok(8192));
+        assert_eq!(size("1 gb"), Ok(1 << 30));
+        assert_eq!(size("16777215TB"), Ok(16_777_215 << 40));
+        for wrong in ["", "GB", "1.5GB", "-1", "5 parsecs", "16777216TB", "99999999999999999999"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn times_have_the_units_of_postgresql() {
+        assert_eq!(duration("250"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(duration("2 min"), Ok(Duration::from_secs(120)));
+        for wrong in ["", "s", "1 fortnight", "25d", "1m"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn global_options_are_taken_after_the_command_too() {
+        let arguments =
+            Arguments::try_parse_from(["pgstream", "status", "--target", "t", "-vv", "--json"]).unwrap();
+        assert_eq!(arguments.common.target.as_deref(), Some("t"));
+        assert_eq!(arguments.common.verbose, 2);
+        assert!(arguments.common.json);
+    }
+}

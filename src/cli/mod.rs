@@ -1,0 +1,118 @@
+//! The command line: one file per command, and `ui`, the only printer.
+//!
+//! In: the process's arguments and environment. Out: messages, results and the exit code. Every command is an async
+//! function that gives an [`Outcome`] or an [`Error`]; [`main`] alone turns these into an exit code.
+
+mod args;
+mod check;
+mod cleanup;
+mod log;
+// mod migrate;
+mod schema;
+mod servers;
+mod size;
+mod status;
+mod stop;
+mod ui;
+mod verify;
+mod view;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::config::Environment;
+use crate::error::{Error, ErrorKind, Result};
+use args::{Arguments, Command};
+use servers::Servers;
+use ui::{Manner, Ui};
+
+/// How a command ended that did its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// All is well (exit code 0).
+    Done,
+    /// Findings were printed that stand in the way (exit code 2).
+    Blocked,
+    /// Finished, with differences or skipped objects that were printed (exit code 3).
+    Differences,
+}
+
+/// What every command gets.
+struct Context<'a> {
+    servers: Servers<'a>,
+    ui: &'a Ui,
+    stop: tokio_util::sync::CancellationToken,
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let environment = Environment::from_process();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(message) => return refuse(&message),
+    };
+    let common = &arguments.common;
+    let ui = Ui::new(Manner {
+        json: common.json,
+        quiet: common.quiet,
+        verbose: common.verbose,
+        color: environment.wants_color(),
+    });
+    log::start(&ui);
+    let servers = Servers::new(common, &environment, &ui);
+    servers.warn_of_passwords_in_sight();
+    match run(&arguments.command, servers, &ui) {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Blocked) => ExitCode::from(2),
+        Ok(Outcome::Differences) => ExitCode::from(3),
+        Err(error) => {
+            ui.error(&error);
+            exit_code(error.kind())
+        }
+    }
+}
+
+fn exit_code(kind: ErrorKind) -> ExitCode {
+    ExitCode::from(match kind {
+        ErrorKind::Failed | ErrorKind::Connection => 1,
+        ErrorKind::Usage | ErrorKind::Blocked => 2,
+        ErrorKind::Stopped => 4,
+    })
+}
+
+/// Prints clap's message: help and version to standard output, the rest to standard error in our form.
+fn refuse(message: &clap::Error) -> ExitCode {
+    let ui = Ui::new(Manner { json: false, quiet: false, verbose: 0, color: false });
+    if message.use_stderr() {
+        ui.lines(&match message.kind() {
+            clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => message.to_string(),
+            _ => format!("pgstream: {message}"),
+        });
+        return exit_code(ErrorKind::Usage);
+    }
+    match ui.print(&message.to_string()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => exit_code(error.kind()),
+    }
+}
+
+fn run(command: &Command, servers: Servers<'_>, ui: &Ui) -> Result<Outcome> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Error::failed(format!("could not start the runtime: {e}")))?;
+    runtime.block_on(async {
+        let stop = stop::on_signals(ui)?;
+        let context = Context { servers, ui, stop: stop.clone() };
+        match command {
+            // These wind down by themselves when they are asked to stop.
+            Command::Migrate(_) => Err(Error::usage("later")),
+            Command::Verify(options) => verify::run(&context, options).await,
+            Command::Check(options) => stop::or_stopped(&stop, check::run(&context, options)).await,
+            Command::Status(options) => stop::or_stopped(&stop, status::run(&context, options)).await,
+            Command::Schema(options) => stop::or_stopped(&stop, schema::run(&context, options)).await,
+            Command::Cleanup(options) => stop::or_stopped(&stop, cleanup::run(&context, options)).await,
+        }
+    })
+}

@@ -1,0 +1,200 @@
+//! Shows the progress of long work: bars on a terminal, a line now and then elsewhere.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::size;
+use super::ui::Ui;
+use crate::progress::{Progress, Snapshot};
+
+/// Nothing is shown of work that is over before.
+const PATIENCE: Duration = Duration::from_millis(250);
+/// Between two looks at the counters.
+const TICK: Duration = Duration::from_millis(100);
+/// How far back the rate looks.
+const WINDOW: Duration = Duration::from_secs(15);
+
+/// Runs `work` and shows what it counts in `progress`, until it ends.
+pub(super) async fn show<T>(ui: &Ui, progress: &Progress, work: impl Future<Output = T>) -> T {
+    let mut view = View::new(ui);
+    let mut ticks = tokio::time::interval(TICK);
+    tokio::pin!(work);
+    let result = loop {
+        tokio::select! {
+            result = &mut work => break result,
+            _ = ticks.tick() => view.tick(ui, progress),
+        }
+    };
+    view.finish(ui);
+    for note in progress.take_notes() {
+        ui.note(&note);
+    }
+    result
+}
+
+struct View {
+    begun: Instant,
+    bars: Option<Bars>,
+    /// Where no bars can be: when the next line is due.
+    next_line: Duration,
+    /// Bytes at moments of the last seconds, oldest first.
+    samples: Vec<(Instant, u64)>,
+}
+
+struct Bars {
+    all: MultiProgress,
+    phase: ProgressBar,
+    bytes: ProgressBar,
+    items: ProgressBar,
+    active: ProgressBar,
+}
+
+impl View {
+    fn new(ui: &Ui) -> View {
+        let bars = (ui.has_terminal() && !ui.manner().quiet).then(Bars::new);
+        View { begun: Instant::now(), bars, next_line: Duration::from_secs(2), samples: Vec::new() }
+    }
+
+    fn tick(&mut self, ui: &Ui, progress: &Progress) {
+        for note in progress.take_notes() {
+            ui.note(&note);
+        }
+        let elapsed = self.begun.elapsed();
+        let snapshot = progress.snapshot();
+        let rate = self.rate(snapshot.bytes);
+        match &self.bars {
+            Some(_) if elapsed < PATIENCE => {}
+            Some(bars) => {
+                ui.set_bars(Some(bars.all.clone()));
+                bars.draw(&snapshot, rate);
+            }
+            None if elapsed >= self.next_line && !ui.manner().quiet => {
+                ui.note(&line(&snapshot, rate));
+                // Every 10 seconds at first, then every half minute.
+                let step = if elapsed < Duration::from_secs(60) { 10 } else { 30 };
+                self.next_line = elapsed + Duration::from_secs(step);
+            }
+            None => {}
+        }
+    }
+
+    /// Bytes per second over the last seconds.
+    fn rate(&mut self, bytes: u64) -> f64 {
+        let now = Instant::now();
+        // What earlier runs have done arrives at once and is no rate.
+        if self.samples.last().is_some_and(|&(_, last)| last == 0 && bytes > 0) {
+            self.samples.clear();
+        }
+        self.samples.retain(|&(at, _)| now.duration_since(at) < WINDOW);
+        self.samples.push((now, bytes));
+        match self.samples.first() {
+            Some(&(at, first)) if now > at => {
+                bytes.saturating_sub(first) as f64 / now.duration_since(at).as_secs_f64()
+            }
+            _ => 0.0,
+        }
+    }
+
+    fn finish(&self, ui: &Ui) {
+        ui.set_bars(None);
+        if let Some(bars) = &self.bars {
+            for bar in [&bars.phase, &bars.bytes, &bars.items, &bars.active] {
+                bar.finish_and_clear();
+            }
+        }
+    }
+}
+
+impl Bars {
+    fn new() -> Bars {
+        let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+        // The templates are constants: one that can't be read would only lose its look.
+        let style = |template: &str| {
+            ProgressStyle::with_template(template)
+                .unwrap_or_else(|_| ProgressStyle::default_bar())
+                .progress_chars("=> ")
+                .tick_chars("-\\|/ ")
+        };
+        let bar = |template: &str| all.add(ProgressBar::hidden().with_style(style(template)));
+        let bars = Bars {
+            phase: bar("{spinner} {msg} ({elapsed})"),
+            bytes: bar("  rows  [{bar:30}] {percent:>3}% {msg}"),
+            items: bar("  items [{bar:30}] {pos} of {len}"),
+            active: bar("  {wide_msg}"),
+            all: all.clone(),
+        };
+        bars.all.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+        bars
+    }
+
+    fn draw(&self, now: &Snapshot, rate: f64) {
+        self.phase.set_message(if now.phase.is_empty() { "starting" } else { now.phase });
+        self.phase.tick();
+        if now.parts_total > 0 {
+            self.bytes.set_length(now.bytes_total.max(1));
+            self.bytes.set_position(now.bytes.min(now.bytes_total));
+            self.bytes.set_message(amounts(now, rate));
+        }
+        if now.items_total > 0 {
+            self.items.set_length(now.items_total);
+            self.items.set_position(now.items);
+        }
+        self.active.set_message(now.active.join(", "));
+    }
+}
+
+fn amounts(now: &Snapshot, rate: f64) -> String {
+    let mut text = format!(
+        "{} of {}, {} of {}",
+        now.parts,
+        size::count(now.parts_total, "part", "parts"),
+        size::bytes(now.bytes),
+        size::bytes(now.bytes_total.max(now.bytes)),
+    );
+    if rate >= 1.0 && now.bytes < now.bytes_total {
+        let left = (now.bytes_total - now.bytes) as f64 / rate;
+        text.push_str(&format!(", {}/s, about {} left", size::bytes(rate as u64), size::seconds(left)));
+    }
+    text
+}
+
+/// The line that stands in for bars: `copying rows: 3 of 8 parts, 1.2 GB of 4.0 GB, …`.
+fn line(now: &Snapshot, rate: f64) -> String {
+    let mut text = if now.phase.is_empty() { "starting" } else { now.phase }.to_owned();
+    let rows_left = now.parts < now.parts_total;
+    if rows_left {
+        text.push_str(&format!(": {}", amounts(now, rate)));
+    }
+    if now.items_total > 0 && now.items < now.items_total {
+        let separator = if rows_left { "; " } else { ": " };
+        text.push_str(&format!("{separator}{} of {}", now.items, size::count(now.items_total, "item", "items")));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_what_is_left() {
+        let now = Snapshot {
+            phase: "copying rows",
+            bytes: 1 << 30,
+            bytes_total: 4 << 30,
+            parts: 3,
+            parts_total: 8,
+            items: 10,
+            items_total: 20,
+            ..Snapshot::default()
+        };
+        assert_eq!(
+            line(&now, f64::from(1 << 30)),
+            "copying rows: 3 of 8 parts, 1.0 GB of 4.0 GB, 1.0 GB/s, about 3.0 s left; 10 of 20 items"
+        );
+        let all_copied = Snapshot { phase: "creating indexes", parts: 8, ..now };
+        assert_eq!(line(&all_copied, 0.0), "creating indexes: 10 of 20 items");
+    }
+}

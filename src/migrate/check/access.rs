@@ -1,0 +1,117 @@
+//! Judges what the roles may do: read on the source, create and give away on the target.
+
+use std::collections::BTreeSet;
+
+use super::{Facts, Finding, Severity};
+use crate::ddl::role::is_provided;
+use crate::sql::ident;
+
+use Severity::{Blocker, Info, Warning};
+
+/// Roles that own something or are granted something, and that the target doesn't have.
+pub(super) fn roles(facts: &Facts) -> Vec<Finding> {
+    if !facts.options.owners && !facts.options.privileges {
+        return Vec::new();
+    }
+    let target = &facts.target;
+    let may_create = target.superuser || target.create_role;
+    let missing = facts.roles.iter().filter(|role| !target.roles.iter().any(|known| known.name == role.name));
+    missing
+        .map(|role| {
+            let object = format!("role \"{}\"", role.name);
+            if is_provided(role) {
+                Finding::new(Warning, object, "comes with the source's server and does not exist on the target: what it owns or is granted stays behind")
+                    .with_hint("Run with --no-owner and --no-privileges, or create the role on the target.")
+            } else if may_create {
+                Finding::new(Info, object, "does not exist on the target and will be created there")
+            } else {
+                Finding::new(
+                    Warning,
+                    object,
+                    format!("does not exist on the target, and role \"{}\" may not create it", target.user),
+                )
+                .with_hint(format!(
+                    "As a role with CREATEROLE on the target: CREATE ROLE {}; or run with --no-owner and --no-privileges.",
+                    ident(&role.name)
+                ))
+            }
+        })
+        .collect()
+}
+
+/// Owners whose role the target's role can't take on.
+pub(super) fn owners(facts: &Facts) -> Vec<Finding> {
+    let target = &facts.target;
+    if !facts.options.owners || target.superuser {
+        return Vec::new();
+    }
+    let owners: BTreeSet<&String> = facts.plan.items.iter().filter_map(|item| item.owner.as_ref()).collect();
+    let foreign = target.roles.iter().filter(|role| !role.member && owners.contains(&role.name));
+    foreign
+        .map(|role| {
+            Finding::new(
+                Warning,
+                format!("role \"{}\"", role.name),
+                format!("owns objects of the source, and role \"{}\" can't give them to it on the target", target.user),
+            )
+            .with_hint(format!(
+                "Grant it on the target: GRANT {} TO {}; or run with --no-owner.",
+                ident(&role.name),
+                ident(&target.user)
+            ))
+        })
+        .collect()
+}
+
+pub(super) fn unreadable(facts: &Facts) -> Vec<Finding> {
+    let user = &facts.source.user;
+    let mut findings: Vec<Finding> = facts
+        .unreadable
+        .iter()
+        .map(|relation| {
+            let object = format!("source {} \"{}.{}\"", relation.kind, relation.schema, relation.name);
+            let (schema, role) = (ident(&relation.schema), ident(user));
+            let kind = if relation.kind == "sequence" { "SEQUENCES" } else { "TABLES" };
+            if relation.schema_denied {
+                Finding::new(Blocker, object, format!("role \"{user}\" has no USAGE right on its schema"))
+                    .with_hint(format!("Grant it: GRANT USAGE ON SCHEMA {schema} TO {role};"))
+            } else if relation.denied {
+                Finding::new(Blocker, object, format!("role \"{user}\" has no SELECT right on it"))
+                    .with_hint(format!("Grant it: GRANT SELECT ON ALL {kind} IN SCHEMA {schema} TO {role};"))
+            } else {
+                Finding::new(Blocker, object, format!("row-level security hides rows from role \"{user}\""))
+                    .with_hint(format!(
+                        "Use the table's owner or a superuser, or on the source: ALTER ROLE {role} BYPASSRLS;"
+                    ))
+            }
+        })
+        .collect();
+    if facts.unreadable_large_objects > 0 {
+        findings.push(
+            Finding::new(
+                Blocker,
+                "source large objects",
+                format!("role \"{user}\" has no SELECT right on {} of them", facts.unreadable_large_objects),
+            )
+            .with_hint("Grant SELECT on each of them to the role, or use their owner or a superuser."),
+        );
+    }
+    findings
+}
+
+pub(super) fn locked(facts: &Facts) -> Vec<Finding> {
+    facts
+        .locked
+        .iter()
+        .map(|table| {
+            let holder = match (table.pid, &table.user) {
+                (Some(pid), Some(user)) => format!("process {pid} of user \"{user}\""),
+                (Some(pid), None) => format!("process {pid}"),
+                (None, _) => "a prepared transaction".to_owned(),
+            };
+            let object = format!("source table \"{}.{}\"", table.schema, table.name);
+            Finding::new(Warning, object, format!("is locked by {holder}; the copy waits for it"))
+                .with_hint("Let that transaction end, or end it with pg_terminate_backend or ROLLBACK PREPARED.")
+        })
+        .collect()
+}

@@ -1,0 +1,235 @@
+//! Judges what is to be made against what the target has and can have.
+
+use std::collections::BTreeSet;
+
+use super::{Facts, Finding, Severity};
+use crate::ddl::{Item, Plan};
+use crate::schema::table::{Persistence, TableKind};
+use crate::sql::ident;
+use crate::state::Phase;
+
+use Severity::{Blocker, Info, Warning};
+
+/// Objects of the same trouble that are named one by one; the rest are counted.
+const NAMED: usize = 20;
+
+/// The group of kinds in which a name can be used once; `None` for items that only come with another one.
+fn group(kind: &str) -> Option<&'static str> {
+    Some(match kind {
+        "TABLE" | "VIEW" | "MATERIALIZED VIEW" | "SEQUENCE" | "FOREIGN TABLE" | "INDEX" => "relation",
+        "TYPE" | "DOMAIN" | "SHELL TYPE" => "type",
+        "FUNCTION" | "PROCEDURE" | "AGGREGATE" => "function",
+        "SCHEMA" => "schema",
+        "OPERATOR" => "operator",
+        "OPERATOR CLASS" => "operator class",
+        "OPERATOR FAMILY" => "operator family",
+        "COLLATION" => "collation",
+        "CONVERSION" => "conversion",
+        "TEXT SEARCH CONFIGURATION" => "text search configuration",
+        "TEXT SEARCH DICTIONARY" => "text search dictionary",
+        "TEXT SEARCH PARSER" => "text search parser",
+        "TEXT SEARCH TEMPLATE" => "text search template",
+        "FOREIGN DATA WRAPPER" => "foreign-data wrapper",
+        "SERVER" => "server",
+        "EVENT TRIGGER" => "event trigger",
+        "PUBLICATION" => "publication",
+        "SUBSCRIPTION" => "subscription",
+        "ACCESS METHOD" => "access method",
+        "STATISTICS" => "statistics",
+        _ => return None,
+    })
+}
+
+fn name(item: &Item) -> String {
+    match &item.schema {
+        Some(schema) => format!("{schema}.{}", item.name),
+        None => item.name.clone(),
+    }
+}
+
+/// What a plan makes, as groups and names: `public`, which every database has, and pgstream's own schema left out.
+pub(super) fn names(plan: &Plan) -> BTreeSet<(&'static str, String)> {
+    let ours = |item: &Item| item.schema.as_deref() == Some(crate::state::SCHEMA);
+    plan.items
+        .iter()
+        .filter(|item| !ours(item))
+        .filter_map(|item| Some((group(item.kind)?, name(item))))
+        .filter(|(group, name)| *group != "schema" || !["public", crate::state::SCHEMA].contains(&name.as_str()))
+        .collect()
+}
+
+pub(super) fn state(facts: &Facts) -> Vec<Finding> {
+    let migration = match &facts.migration {
+        Err(finding) => return vec![finding.clone()],
+        Ok(None) => return Vec::new(),
+        Ok(Some(migration)) => migration,
+    };
+    let same_cluster = facts.source.system_identifier.as_ref().is_none_or(|id| *id == migration.source_system_identifier);
+    if !same_cluster || migration.source_database != facts.source.database {
+        return vec![
+            Finding::new(
+                Blocker,
+                "target",
+                format!(
+                    "the database holds a migration from another source, database \"{}\" of cluster {}",
+                    migration.source_database, migration.source_system_identifier
+                ),
+            )
+            .with_hint("Name that source, choose another target database, or end that migration with pgstream cleanup."),
+        ];
+    }
+    let what = match migration.phase {
+        Phase::Done => "the database holds a migration from this source that is done".to_owned(),
+        phase => format!("the database holds a migration from this source in phase {phase}; pgstream migrate resumes it"),
+    };
+    vec![Finding::new(Info, "target", what)]
+}
+
+/// Without state of ours, what has the same name was not made by us.
+pub(super) fn objects_in_the_way(facts: &Facts) -> Vec<Finding> {
+    if !matches!(facts.migration, Ok(None)) {
+        return Vec::new();
+    }
+    let wanted = names(&facts.plan);
+    let there: Vec<&(&str, String)> = wanted.intersection(&facts.present).collect();
+    let hint = "Choose an empty target database, or drop what is in the way.";
+    let mut findings: Vec<Finding> = there
+        .iter()
+        .take(NAMED)
+        .map(|(group, name)| {
+            Finding::new(Blocker, format!("target {group} \"{name}\""), "exists already, and pgstream did not make it")
+                .with_hint(hint)
+        })
+        .collect();
+    if there.len() > NAMED {
+        let what = format!("{} more objects of the same names exist already", there.len() - NAMED);
+        findings.push(Finding::new(Blocker, "target", what).with_hint(hint));
+    }
+    findings
+}
+
+pub(super) fn extensions(facts: &Facts) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for extension in facts.database.extensions.iter().filter(|extension| !extension.builtin) {
+        let object = format!("extension \"{}\"", extension.name);
+        let Some(available) = facts.target.extensions.iter().find(|a| a.name == extension.name) else {
+            findings.push(
+                Finding::new(Blocker, object, "is not available on the target").with_hint(
+                    "Install its package on the target's host, or drop the extension on the source if nothing uses it.",
+                ),
+            );
+            continue;
+        };
+        if available.installed {
+            continue;
+        }
+        if available.superuser && !facts.target.superuser {
+            findings.push(
+                Finding::new(Blocker, object.clone(), "may be created by a superuser only").with_hint(format!(
+                    "As a superuser of the target: CREATE EXTENSION {} SCHEMA {};",
+                    ident(&extension.name),
+                    ident(&extension.schema)
+                )),
+            );
+        }
+        if available.default_version != extension.version {
+            findings.push(Finding::new(
+                Info,
+                object,
+                format!(
+                    "has version {} on the source, and the target makes {}",
+                    extension.version, available.default_version
+                ),
+            ));
+        }
+    }
+    findings
+}
+
+/// Collations of the system that columns name: initdb makes them from the host's locales, so they differ between hosts.
+pub(super) fn collations(facts: &Facts) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for table in &facts.database.tables {
+        for column in &table.columns {
+            let Some(collation) = column.collation.as_deref().and_then(system_collation) else { continue };
+            if !facts.target.collations.iter().any(|known| *known == collation) {
+                findings.push(
+                    Finding::new(
+                        Blocker,
+                        format!("collation \"{collation}\""),
+                        format!(
+                            "is used by column \"{}\" of table \"{}.{}\" and does not exist on the target",
+                            column.name, table.schema, table.name
+                        ),
+                    )
+                    .with_hint("Install the locale on the target's host, then run SELECT pg_import_system_collations('pg_catalog');"),
+                );
+            }
+        }
+    }
+    findings
+}
+
+/// The name behind `pg_catalog.`, without quotes.
+fn system_collation(qualified: &str) -> Option<String> {
+    let name = qualified.strip_prefix("pg_catalog.").or_else(|| qualified.strip_prefix("\"pg_catalog\"."))?;
+    let bare = name.strip_prefix('"').and_then(|n| n.strip_suffix('"')).unwrap_or(name);
+    Some(bare.replace("\"\"", "\""))
+}
+
+pub(super) fn tablespaces(facts: &Facts) -> Vec<Finding> {
+    if !facts.options.tablespaces {
+        return Vec::new();
+    }
+    let tables = facts.database.tables.iter().filter_map(|table| table.tablespace.as_ref());
+    let indexes = facts.database.indexes.iter().filter_map(|index| index.tablespace.as_ref());
+    let used: BTreeSet<&String> = tables.chain(indexes).collect();
+    used.into_iter()
+        .filter(|name| !facts.target.tablespaces.contains(name))
+        .map(|name| {
+            Finding::new(Blocker, format!("tablespace \"{name}\""), "does not exist on the target")
+                .with_hint("Create it there, or run with --no-tablespaces to put everything into the default one.")
+        })
+        .collect()
+}
+
+pub(super) fn not_copied(facts: &Facts) -> Vec<Finding> {
+    let left = facts.plan.not_copied.iter();
+    left.map(|left| {
+        Finding::new(
+            Warning,
+            format!("source {} \"{}\"", left.kind.to_lowercase(), left.name),
+            format!("is not copied: {}", left.reason),
+        )
+    })
+    .collect()
+}
+
+pub(super) fn particular_tables(facts: &Facts) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for table in &facts.database.tables {
+        let what = match (table.kind, table.persistence) {
+            (TableKind::Foreign, _) => "is a foreign table: its definition is copied, its rows stay where they are",
+            (TableKind::Ordinary, Persistence::Unlogged) if facts.source.in_recovery => {
+                "is unlogged, so the source, a standby, doesn't have its rows"
+            }
+            _ => continue,
+        };
+        let severity = if table.kind == TableKind::Foreign { Info } else { Warning };
+        let object = format!("source table \"{}.{}\"", table.schema, table.name);
+        findings.push(Finding::new(severity, object, what));
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_collation_of_the_system_is_known_by_its_schema() {
+        assert_eq!(system_collation(r#""pg_catalog"."de_DE""#).as_deref(), Some("de_DE"));
+        assert_eq!(system_collation(r#"pg_catalog."a""b""#).as_deref(), Some("a\"b"));
+        assert_eq!(system_collation(r#""public"."mine""#), None);
+    }
+}

@@ -1,0 +1,218 @@
+//! What would stand in the way of a migration, found without touching anything.
+//!
+//! In: a session of each server. Out: every [`Finding`], sorted by severity and object. First all facts are read ([`Facts`]), then a
+//! list of pure functions judges them, so that one finding never hides another. What may fail: reading the facts.
+
+mod access;
+mod content;
+mod place;
+
+use std::collections::BTreeSet;
+
+use crate::catalog;
+use crate::catalog::access::{Locked, Unreadable};
+use crate::catalog::facts::Server;
+use crate::ddl::{self, Plan};
+use crate::error::{Error, ErrorKind, Result};
+use crate::schema::Database;
+use crate::schema::role::Role;
+use crate::state::{self, Migration};
+use crate::wire::Connection;
+
+/// What a finding means for the migration; the gravest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// The migration would fail, or must not begin.
+    Blocker,
+    /// Something will be missing or different on the target.
+    Warning,
+    /// Good to know.
+    Info,
+}
+
+impl std::fmt::Display for Severity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Severity::Blocker => "blocker",
+            Severity::Warning => "warning",
+            Severity::Info => "info",
+        })
+    }
+}
+
+/// One thing that was found.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What it is about: `target`, `source table "public.film"`.
+    pub object: String,
+    /// What is the matter: lower case, no full stop.
+    pub what: String,
+    /// What to do about it: a full sentence.
+    pub hint: Option<String>,
+}
+
+impl Finding {
+    /// A finding without a hint.
+    pub fn new(severity: Severity, object: impl Into<String>, what: impl Into<String>) -> Finding {
+        Finding { severity, object: object.into(), what: what.into(), hint: None }
+    }
+
+    /// Adds what to do about it.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Finding {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// An error that keeps facts from being read, as a finding of its own.
+impl From<&Error> for Finding {
+    fn from(error: &Error) -> Finding {
+        let finding = Finding::new(Severity::Blocker, "connection", error.to_string());
+        match error.hint() {
+            Some(hint) => finding.with_hint(hint),
+            None => finding,
+        }
+    }
+}
+
+/// All that the judging functions look at.
+#[derive(Debug)]
+pub struct Facts {
+    /// The source server.
+    pub source: Server,
+    /// The target server.
+    pub target: Server,
+    /// The source's definition.
+    pub database: Database,
+    /// What the migration would make.
+    pub plan: Plan,
+    /// What the options say of the plan.
+    pub options: ddl::Options,
+    /// Objects that the target has: group of kinds and qualified name; see [`content`].
+    pub present: BTreeSet<(&'static str, String)>,
+    /// The migration that the target holds, or why it can't be gone on with.
+    pub migration: std::result::Result<Option<Migration>, Finding>,
+    /// Roles that the source database refers to.
+    pub roles: Vec<Role>,
+    /// What the source's role can't read.
+    pub unreadable: Vec<Unreadable>,
+    /// Large objects that the source's role can't read.
+    pub unreadable_large_objects: u64,
+    /// Tables that are locked on the source.
+    pub locked: Vec<Locked>,
+    /// Sessions that the copy opens to each server at the same time.
+    pub sessions: u64,
+}
+
+/// The judging functions.
+const CHECKS: &[fn(&Facts) -> Vec<Finding>] = &[
+    place::same_database,
+    place::versions,
+    place::target_can_be_written,
+    place::sessions,
+    place::encoding,
+    place::locale,
+    content::state,
+    content::objects_in_the_way,
+    content::extensions,
+    content::collations,
+    content::tablespaces,
+    content::not_copied,
+    content::particular_tables,
+    access::roles,
+    access::owners,
+    access::unreadable,
+    access::locked,
+];
+
+/// Reads the facts and judges them. `jobs` is the number of copying workers.
+///
+/// # Errors
+/// A lost connection, and catalogs that can't be read.
+pub async fn run(
+    source: &mut Connection,
+    target: &mut Connection,
+    options: &ddl::Options,
+    jobs: usize,
+) -> Result<Vec<Finding>> {
+    Ok(judge(&read(source, target, options, jobs).await?))
+}
+
+/// The findings of all judging functions, sorted.
+pub fn judge(facts: &Facts) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = CHECKS.iter().flat_map(|check| check(facts)).collect();
+    findings.sort();
+    findings.dedup();
+    findings
+}
+
+/// The error that refuses a migration because of `findings`; `None` when no blocker is among them.
+pub fn refusal(findings: &[Finding]) -> Option<Error> {
+    let blockers: Vec<&Finding> = findings.iter().filter(|f| f.severity == Severity::Blocker).collect();
+    let first = blockers.first()?;
+    let mut error = match blockers.len() {
+        1 => Error::new(ErrorKind::Blocked, format!("{}: {}", first.object, first.what)),
+        many => Error::new(ErrorKind::Blocked, format!("{many} findings stand in the way of the migration")),
+    };
+    if blockers.len() > 1 {
+        for finding in &blockers {
+            error = error.with_detail(format!("{}: {}.", finding.object, finding.what));
+        }
+    }
+    error = error.with_detail("Nothing has been touched.");
+    Some(match (&first.hint, blockers.len()) {
+        (Some(hint), 1) => error.with_hint(hint),
+        _ => error.with_hint("Run pgstream check with the same options to see all findings with their hints."),
+    })
+}
+
+async fn read(
+    source: &mut Connection,
+    target: &mut Connection,
+    options: &ddl::Options,
+    jobs: usize,
+) -> Result<Facts> {
+    let target_version = target.version();
+    let from_source = async {
+        let server = catalog::facts::read(source).await?;
+        let database = catalog::read(source).await?;
+        let roles = catalog::role::read(source).await?;
+        let unreadable = catalog::access::read_unreadable(source).await?;
+        let large_objects = catalog::access::count_unreadable_large_objects(source).await?;
+        let locked = catalog::access::read_locked(source).await?;
+        Ok::<_, Error>((server, database, roles, unreadable, large_objects, locked))
+    };
+    let from_target = async {
+        let server = catalog::facts::read(target).await?;
+        let migration = match state::read(target).await {
+            Ok(migration) => Ok(migration),
+            Err(error) if error.kind() == ErrorKind::Usage => {
+                Err(Finding { object: "target".to_owned(), ..Finding::from(&error) })
+            }
+            Err(error) => return Err(error),
+        };
+        let database = catalog::read(target).await?;
+        Ok::<_, Error>((server, migration, database))
+    };
+    let (from_source, from_target) = tokio::try_join!(from_source, from_target)?;
+    let (source, database, roles, unreadable, unreadable_large_objects, locked) = from_source;
+    let (target, migration, present) = from_target;
+    let present = ddl::plan(&present, &ddl::Options::default(), target_version)?;
+    Ok(Facts {
+        plan: ddl::plan(&database, options, target_version)?,
+        present: content::names(&present),
+        options: options.clone(),
+        sessions: jobs as u64 + 2,
+        source,
+        target,
+        database,
+        migration,
+        roles,
+        unreadable,
+        unreadable_large_objects,
+        locked,
+    })
+}

@@ -1,0 +1,238 @@
+//! Compares two databases: definitions, and what tables, sequences and large objects hold.
+//!
+//! In: both servers. Out: a [`Report`] that names every difference. Rows are counted and hashed inside the servers, so only
+//! sums travel. What may fail: either connection; what a role may not read is a difference of its own (`could not be
+//! compared`), never passed over. The two servers share no snapshot: what changes on the source meanwhile, differs.
+
+mod large_object;
+mod rows;
+mod schema;
+mod sequence;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::catalog;
+use crate::config::{Config, Side};
+use crate::ddl;
+use crate::error::{Error, ErrorKind, Result};
+use crate::progress::Progress;
+use crate::schema::Database;
+use crate::wire::{Canceller, Connection, Settings};
+use rows::{Measure, Pair};
+
+/// What is compared, and how.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Compare definitions.
+    pub schema: bool,
+    /// Compare rows, sequences and large objects.
+    pub data: bool,
+    /// Tables to compare at the same time; each takes a session of both servers.
+    pub jobs: usize,
+    /// Which definitions were copied, and so are compared.
+    pub ddl: ddl::Options,
+}
+
+/// Something that is not the same on both sides.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Difference {
+    /// The object with its kind: `TABLE public.film`.
+    pub object: String,
+    /// What differs, to be read after the object: `is missing on the target`.
+    pub what: String,
+    /// The source's statement and the target's, where definitions differ.
+    pub definitions: Option<(String, String)>,
+}
+
+impl Difference {
+    fn new(object: impl Into<String>, what: impl Into<String>) -> Difference {
+        Difference { object: object.into(), what: what.into(), definitions: None }
+    }
+}
+
+/// The result of a comparison.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Definitions that were compared.
+    pub items: u64,
+    /// Tables whose rows were compared.
+    pub tables: u64,
+    /// Rows that the source has in them.
+    pub rows: u64,
+    /// Sequences that were compared.
+    pub sequences: u64,
+    /// Large objects that the source has.
+    pub large_objects: u64,
+    /// Every difference, in the order of objects.
+    pub differences: Vec<Difference>,
+}
+
+/// Compares `target` with `source`.
+///
+/// # Errors
+/// A connection that can't be made or is lost, catalogs that can't be read, and a cancelled `stop`.
+pub async fn run(
+    source: &Config,
+    target: &Config,
+    options: &Options,
+    progress: &Arc<Progress>,
+    stop: &CancellationToken,
+) -> Result<Report> {
+    progress.set_phase("reading definitions");
+    let mut pair = Sessions::open(source, target).await?;
+    let (source_definition, target_definition) = tokio::try_join!(
+        catalog::read(&mut pair.source),
+        catalog::read(&mut pair.target)
+    )?;
+    let mut report = Report::default();
+    if options.schema {
+        let version = pair.target.version();
+        let made = ddl::plan(&source_definition, &options.ddl, version)?;
+        let found = ddl::plan(&target_definition, &options.ddl, version)?;
+        report.items = made.items.len() as u64;
+        report.differences.extend(schema::compare(&made, &found, source_definition.version, version));
+    }
+    if options.data {
+        let measure = Measure::of(&source_definition, &target_definition);
+        pair.prepare(&measure).await?;
+        compare_contents(&mut pair, &source_definition, &target_definition, &measure, &mut report).await?;
+        let pairs = rows::pairs(&source_definition, &target_definition, &mut report.differences);
+        let total = pairs.iter().map(|pair| pair.bytes).sum();
+        progress.set_phase("comparing rows");
+        progress.set_parts(0, pairs.len() as u64, 0, total);
+        report.tables = pairs.len() as u64;
+        let found = compare_rows(pair, pairs, &measure, options.jobs, progress, stop).await?;
+        report.rows = found.rows;
+        report.differences.extend(found.differences);
+    }
+    report.differences.sort();
+    Ok(report)
+}
+
+/// Sequences and large objects, on the first pair of sessions.
+async fn compare_contents(
+    pair: &mut Sessions,
+    source: &Database,
+    target: &Database,
+    measure: &Measure,
+    report: &mut Report,
+) -> Result<()> {
+    report.sequences = source.sequences.len() as u64;
+    report.differences.extend(sequence::compare(pair, source, target).await?);
+    let (large_objects, differences) = large_object::compare(pair, measure).await?;
+    report.large_objects = large_objects;
+    report.differences.extend(differences);
+    Ok(())
+}
+
+/// A session of each server.
+struct Sessions {
+    source: Connection,
+    target: Connection,
+}
+
+impl Sessions {
+    async fn open(source: &Config, target: &Config) -> Result<Sessions> {
+        let settings = Settings::session();
+        let (source, target) = tokio::try_join!(
+            Connection::connect(source, Side::Source, &settings),
+            Connection::connect(target, Side::Target, &settings)
+        )?;
+        Ok(Sessions { source, target })
+    }
+
+    async fn prepare(&mut self, measure: &Measure) -> Result<()> {
+        let sql = measure.settings();
+        tokio::try_join!(self.source.execute(&sql), self.target.execute(&sql))?;
+        Ok(())
+    }
+
+    fn cancellers(&self) -> [Canceller; 2] {
+        [self.source.canceller(), self.target.canceller()]
+    }
+}
+
+/// What came of the comparison of rows.
+#[derive(Default)]
+struct Found {
+    rows: u64,
+    differences: Vec<Difference>,
+}
+
+/// Compares the tables, the largest first, `jobs` at a time.
+async fn compare_rows(
+    first: Sessions,
+    pairs: Vec<Pair>,
+    measure: &Measure,
+    jobs: usize,
+    progress: &Arc<Progress>,
+    stop: &CancellationToken,
+) -> Result<Found> {
+    let jobs = jobs.clamp(1, pairs.len().max(1));
+    let (source, target) = (first.source.config().clone(), first.target.config().clone());
+    let queue = Arc::new(Mutex::new(VecDeque::from(pairs)));
+    let mut first = Some(first);
+    let mut workers = JoinSet::new();
+    for _ in 0..jobs {
+        let (queue, progress, stop) = (queue.clone(), progress.clone(), stop.clone());
+        let (source, target, measure) = (source.clone(), target.clone(), *measure);
+        let sessions = first.take();
+        workers.spawn(async move {
+            let sessions = match sessions {
+                Some(sessions) => sessions,
+                None => {
+                    let mut sessions = Sessions::open(&source, &target).await?;
+                    sessions.prepare(&measure).await?;
+                    sessions
+                }
+            };
+            work(sessions, &queue, &measure, &progress, &stop).await
+        });
+    }
+    let mut all = Found::default();
+    // The first failure drops the others, whose sessions end with them.
+    while let Some(ended) = workers.join_next().await {
+        let found = ended.map_err(|e| Error::failed(format!("a comparing task ended unexpectedly: {e}")))??;
+        all.rows += found.rows;
+        all.differences.extend(found.differences);
+    }
+    Ok(all)
+}
+
+async fn work(
+    mut sessions: Sessions,
+    queue: &Mutex<VecDeque<Pair>>,
+    measure: &Measure,
+    progress: &Progress,
+    stop: &CancellationToken,
+) -> Result<Found> {
+    let mut found = Found::default();
+    let cancellers = sessions.cancellers();
+    loop {
+        let next = queue.lock().await.pop_front();
+        let Some(pair) = next else { break };
+        let active = progress.begin(pair.object());
+        let compared = tokio::select! {
+            compared = rows::compare(&mut sessions, &pair, measure) => compared?,
+            () = stop.cancelled() => {
+                // The servers would go on hashing until they notice that nobody listens. One that is gone needs no word.
+                let [source, target] = &cancellers;
+                let _ = tokio::join!(source.cancel(), target.cancel());
+                return Err(Error::new(ErrorKind::Stopped, "stopped on request"));
+            }
+        };
+        drop(active);
+        progress.add_bytes(pair.bytes);
+        progress.add_part(compared.rows);
+        found.rows += compared.rows;
+        found.differences.extend(compared.difference);
+    }
+    let Sessions { source, target } = sessions;
+    tokio::join!(source.close(), target.close());
+    Ok(found)
+}
