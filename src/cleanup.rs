@@ -49,7 +49,9 @@ pub async fn find_on_target(target: &mut Connection) -> Result<Vec<Leftover>> {
     let rows = target.query("SELECT phase FROM pgstream.migration", &[]).await?;
     let phase = rows.first().and_then(|row| row.text(0));
     let warning = phase.filter(|phase| *phase != "done").map(|phase| {
-        format!("the migration into \"{database}\" is not done (phase {phase}); it can't be resumed afterwards")
+        format!(
+            "the migration into \"{database}\" is not done (phase {phase}); it can't be resumed afterwards"
+        )
     });
     Ok(vec![Leftover { side: Side::Target, kind: "schema", name: state::SCHEMA.to_owned(), warning }])
 }
@@ -63,7 +65,8 @@ pub async fn remove_from_target(target: &mut Connection) -> Result<()> {
     let database = target.config().dbname.clone();
     state::drop_schema(target).await.map_err(|error| {
         let denied = error.sqlstate().is_some_and(|s| s.as_str() == "42501");
-        let error = error.context(format!("could not drop schema \"pgstream\" in target database \"{database}\""));
+        let error =
+            error.context(format!("could not drop schema \"pgstream\" in target database \"{database}\""));
         if denied { error.with_hint("Run it as the role that ran pgstream migrate.") } else { error }
     })
 }

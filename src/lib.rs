@@ -1,6 +1,8 @@
 //! pgstream moves PostgreSQL databases between servers and keeps them in step until cutover.
 
 pub mod catalog;
+pub mod cleanup;
+pub mod cli;
 pub mod config;
 pub mod copy;
 pub mod ddl;
@@ -10,4 +12,5 @@ pub mod progress;
 pub mod schema;
 pub mod sql;
 pub mod state;
+pub mod verify;
 pub mod wire;

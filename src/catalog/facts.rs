@@ -132,7 +132,10 @@ pub async fn read(connection: &mut Connection) -> Result<Server> {
 /// executed fails the whole statement.
 pub async fn system_identifier(connection: &mut Connection) -> Result<Option<String>> {
     let allowed = connection
-        .query_one("SELECT pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')", &[])
+        .query_one(
+            "SELECT pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')",
+            &[],
+        )
         .await?;
     if !allowed.is_true(0) {
         return Ok(None);

@@ -103,6 +103,9 @@ pub(super) struct Migrate {
     /// Only check, as pgstream check does
     #[arg(long, conflicts_with = "restart")]
     pub(super) validate: bool,
+    /// Don't create roles that the target lacks
+    #[arg(long)]
+    pub(super) no_roles: bool,
     /// Wait at most this long for a lock on a source table (such as 30s; a plain number is milliseconds)
     #[arg(long, value_name = "TIMEOUT", value_parser = duration, default_value = "30s")]
     pub(super) lock_wait_timeout: Duration,

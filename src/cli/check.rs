@@ -19,7 +19,12 @@ pub(super) async fn run(context: &Context<'_>, options: &Check) -> Result<Outcom
 }
 
 /// All findings; servers that can't be reached are findings too, both of them if need be.
-async fn find(source: &Config, target: &Config, options: &ddl::Options, jobs: usize) -> Result<Vec<Finding>> {
+pub(super) async fn find(
+    source: &Config,
+    target: &Config,
+    options: &ddl::Options,
+    jobs: usize,
+) -> Result<Vec<Finding>> {
     let settings = Settings::session();
     let (source, target) = tokio::join!(
         Connection::connect(source, Side::Source, &settings),

@@ -7,7 +7,7 @@ mod args;
 mod check;
 mod cleanup;
 mod log;
-// mod migrate;
+mod migrate;
 mod schema;
 mod servers;
 mod size;
@@ -107,7 +107,7 @@ fn run(command: &Command, servers: Servers<'_>, ui: &Ui) -> Result<Outcome> {
         let context = Context { servers, ui, stop: stop.clone() };
         match command {
             // These wind down by themselves when they are asked to stop.
-            Command::Migrate(_) => Err(Error::usage("later")),
+            Command::Migrate(options) => migrate::run(&context, options).await,
             Command::Verify(options) => verify::run(&context, options).await,
             Command::Check(options) => stop::or_stopped(&stop, check::run(&context, options)).await,
             Command::Status(options) => stop::or_stopped(&stop, status::run(&context, options)).await,

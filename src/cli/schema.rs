@@ -35,7 +35,8 @@ pub(super) async fn run(context: &Context<'_>, options: &Schema) -> Result<Outco
         args::Section::All => &[Section::PreData, Section::PostData, Section::Privileges, Section::Last],
     };
     if context.ui.manner().json {
-        let items: Vec<_> = plan.items.iter().filter(|item| sections.contains(&item.section)).map(item).collect();
+        let items: Vec<_> =
+            plan.items.iter().filter(|item| sections.contains(&item.section)).map(item).collect();
         let left: Vec<_> = plan
             .not_copied
             .iter()

@@ -91,7 +91,8 @@ impl Status {
     fn error(&self) -> Option<String> {
         (self.word() == "failed").then(|| match &self.migration.error {
             Some(error) => error.clone(),
-            None => "interrupted: no pgstream is at work; run the same pgstream migrate again to resume".to_owned(),
+            None => "interrupted: no pgstream is at work; run the same pgstream migrate again to resume"
+                .to_owned(),
         })
     }
 
@@ -118,7 +119,8 @@ impl Status {
 
     /// Bytes per second, while rows are being copied.
     fn rate(&self) -> Option<f64> {
-        let recent = self.recent.filter(|_| self.word() == "running" && self.migration.phase == Phase::Copy)?;
+        let recent =
+            self.recent.filter(|_| self.word() == "running" && self.migration.phase == Phase::Copy)?;
         let bytes = recent.bytes + self.running.iter().map(|copy| copy.bytes).sum::<u64>();
         (recent.seconds > 0.0).then(|| bytes as f64 / recent.seconds)
     }
@@ -182,14 +184,28 @@ impl Status {
         ];
         rows.extend(self.error().map(|error| ("error", error)));
         rows.extend(self.holder.clone().map(|holder| ("worker", holder)));
-        rows.push(("started", format!("{}, {} of work and pauses", migration.started_at, size::seconds(migration.elapsed_seconds))));
+        rows.push((
+            "started",
+            format!(
+                "{}, {} of work and pauses",
+                migration.started_at,
+                size::seconds(migration.elapsed_seconds)
+            ),
+        ));
         rows.extend(migration.finished_at.clone().map(|at| ("finished", at)));
         rows.push(("schema", size::count(self.items, "item made", "items made")));
         if sums.parts > 0 {
             rows.push(("tables", format!("{} of {}", sums.tables_done, sums.tables)));
             rows.push(("parts", format!("{} of {}", sums.parts_done, sums.parts)));
             let about = if sums.parts_done == sums.parts { sums.rows } else { sums.rows_estimate };
-            rows.push(("rows", if about == sums.rows { about.to_string() } else { format!("{} of about {about}", sums.rows) }));
+            rows.push((
+                "rows",
+                if about == sums.rows {
+                    about.to_string()
+                } else {
+                    format!("{} of about {about}", sums.rows)
+                },
+            ));
             rows.push(("bytes", self.bytes_text(&sums)));
         }
         for copy in self.running.iter().filter(|_| self.word() == "running") {
@@ -197,7 +213,10 @@ impl Status {
                 (Some(schema), Some(name)) => format!("{schema}.{name}"),
                 _ => "a new table".to_owned(),
             };
-            rows.push(("copying", format!("{name}: {}, {}", size::count(copy.rows, "row", "rows"), size::bytes(copy.bytes))));
+            rows.push((
+                "copying",
+                format!("{name}: {}, {}", size::count(copy.rows, "row", "rows"), size::bytes(copy.bytes)),
+            ));
         }
         for left in &self.omissions {
             rows.push(("skipped", format!("{} {}: {}", left.kind, left.name, left.reason)));
@@ -254,7 +273,13 @@ mod tests {
                 elapsed_seconds: 1.0,
             },
             holder: holder.map(str::to_owned),
-            tables: vec![PartProgress { parts: 2, parts_done: 1, bytes: 100, bytes_done: 50, ..PartProgress::default() }],
+            tables: vec![PartProgress {
+                parts: 2,
+                parts_done: 1,
+                bytes: 100,
+                bytes_done: 50,
+                ..PartProgress::default()
+            }],
             running: vec![RunningCopy { schema: None, name: None, bytes: 80, rows: 3 }],
             recent: Some(state::Recent { bytes: 50, seconds: 10.0 }),
             items: 0,

@@ -34,7 +34,10 @@ pub(super) fn on_signals(ui: &Ui) -> Result<CancellationToken> {
 }
 
 /// Runs `work`, and gives it up when the token is cancelled: for work that only reads.
-pub(super) async fn or_stopped<T>(stop: &CancellationToken, work: impl Future<Output = Result<T>>) -> Result<T> {
+pub(super) async fn or_stopped<T>(
+    stop: &CancellationToken,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
     tokio::select! {
         result = work => result,
         () = stop.cancelled() => Err(Error::new(ErrorKind::Stopped, "stopped on request")),

@@ -169,7 +169,11 @@ fn line(now: &Snapshot, rate: f64) -> String {
     }
     if now.items_total > 0 && now.items < now.items_total {
         let separator = if rows_left { "; " } else { ": " };
-        text.push_str(&format!("{separator}{} of {}", now.items, size::count(now.items_total, "item", "items")));
+        text.push_str(&format!(
+            "{separator}{} of {}",
+            now.items,
+            size::count(now.items_total, "item", "items")
+        ));
     }
     text
 }

@@ -49,7 +49,9 @@ mod tests {
     fn a_password_file_holds_the_password_and_at_most_the_end_of_a_line() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("password");
-        for (content, expected) in [("a b ", Some("a b ")), ("x\n", Some("x")), ("x\r\n", Some("x")), ("\n", None), ("", None)] {
+        for (content, expected) in
+            [("a b ", Some("a b ")), ("x\n", Some("x")), ("x\r\n", Some("x")), ("\n", None), ("", None)]
+        {
             std::fs::write(&path, content).unwrap();
             let secret = Secret::read(&path).ok();
             assert_eq!(secret.as_ref().map(Secret::expose), expected.map(str::as_bytes), "{content:?}");

@@ -13,6 +13,7 @@
 //! ```
 //! Each step looks at what the state tables say and does what is left, so a restart simply walks through all of them again.
 
+pub mod check;
 mod locks;
 mod relations;
 mod restart;

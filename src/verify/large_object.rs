@@ -27,7 +27,8 @@ pub(super) async fn compare(sessions: &mut Sessions, measure: &Measure) -> Resul
         return Ok((here.0, Vec::new()));
     }
     let sql = digests(measure);
-    let (source, target) = tokio::try_join!(each(&mut sessions.source, &sql), each(&mut sessions.target, &sql))?;
+    let (source, target) =
+        tokio::try_join!(each(&mut sessions.source, &sql), each(&mut sessions.target, &sql))?;
     let mut differences = Vec::new();
     for (oid, digest) in &source {
         let what = match target.get(oid) {
@@ -38,7 +39,9 @@ pub(super) async fn compare(sessions: &mut Sessions, measure: &Measure) -> Resul
         differences.push(Difference::new(format!("LARGE OBJECT {oid}"), what));
     }
     let only_there = target.keys().filter(|oid| !source.contains_key(oid));
-    differences.extend(only_there.map(|oid| Difference::new(format!("LARGE OBJECT {oid}"), "is on the target only")));
+    differences.extend(
+        only_there.map(|oid| Difference::new(format!("LARGE OBJECT {oid}"), "is on the target only")),
+    );
     Ok((here.0, differences))
 }
 

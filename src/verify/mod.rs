@@ -85,10 +85,8 @@ pub async fn run(
 ) -> Result<Report> {
     progress.set_phase("reading definitions");
     let mut pair = Sessions::open(source, target).await?;
-    let (source_definition, target_definition) = tokio::try_join!(
-        catalog::read(&mut pair.source),
-        catalog::read(&mut pair.target)
-    )?;
+    let (source_definition, target_definition) =
+        tokio::try_join!(catalog::read(&mut pair.source), catalog::read(&mut pair.target))?;
     let mut report = Report::default();
     if options.schema {
         let version = pair.target.version();
@@ -197,7 +195,8 @@ async fn compare_rows(
     let mut all = Found::default();
     // The first failure drops the others, whose sessions end with them.
     while let Some(ended) = workers.join_next().await {
-        let found = ended.map_err(|e| Error::failed(format!("a comparing task ended unexpectedly: {e}")))??;
+        let found =
+            ended.map_err(|e| Error::failed(format!("a comparing task ended unexpectedly: {e}")))??;
         all.rows += found.rows;
         all.differences.extend(found.differences);
     }

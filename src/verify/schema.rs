@@ -6,7 +6,12 @@ use super::Difference;
 use crate::ddl::{Item, Plan};
 
 /// Compares what the source's plan makes with what a plan of the target would make, both written for the target's version.
-pub(super) fn compare(source: &Plan, target: &Plan, source_version: u32, target_version: u32) -> Vec<Difference> {
+pub(super) fn compare(
+    source: &Plan,
+    target: &Plan,
+    source_version: u32,
+    target_version: u32,
+) -> Vec<Difference> {
     let same_major = source_version / 10_000 == target_version / 10_000;
     let mut there: BTreeMap<String, &Item> = items(target).map(|item| (item.key(), item)).collect();
     let mut differences = Vec::new();

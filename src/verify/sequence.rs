@@ -27,8 +27,7 @@ pub(super) async fn compare(
         .map(|s| (s.schema.clone(), s.name.clone()))
         .collect();
     let mut differences = Vec::new();
-    let (here, there) =
-        tokio::join!(read(&mut sessions.source, &names), read(&mut sessions.target, &names));
+    let (here, there) = tokio::join!(read(&mut sessions.source, &names), read(&mut sessions.target, &names));
     let (here, there) = (here?, there?);
     for name in &names {
         let object = format!("SEQUENCE {}.{}", name.0, name.1);

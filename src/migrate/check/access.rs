@@ -52,7 +52,10 @@ pub(super) fn owners(facts: &Facts) -> Vec<Finding> {
             Finding::new(
                 Warning,
                 format!("role \"{}\"", role.name),
-                format!("owns objects of the source, and role \"{}\" can't give them to it on the target", target.user),
+                format!(
+                    "owns objects of the source, and role \"{}\" can't give them to it on the target",
+                    target.user
+                ),
             )
             .with_hint(format!(
                 "Grant it on the target: GRANT {} TO {}; or run with --no-owner.",
@@ -110,8 +113,9 @@ pub(super) fn locked(facts: &Facts) -> Vec<Finding> {
                 (None, _) => "a prepared transaction".to_owned(),
             };
             let object = format!("source table \"{}.{}\"", table.schema, table.name);
-            Finding::new(Warning, object, format!("is locked by {holder}; the copy waits for it"))
-                .with_hint("Let that transaction end, or end it with pg_terminate_backend or ROLLBACK PREPARED.")
+            Finding::new(Warning, object, format!("is locked by {holder}; the copy waits for it")).with_hint(
+                "Let that transaction end, or end it with pg_terminate_backend or ROLLBACK PREPARED.",
+            )
         })
         .collect()
 }

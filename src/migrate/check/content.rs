@@ -54,7 +54,9 @@ pub(super) fn names(plan: &Plan) -> BTreeSet<(&'static str, String)> {
         .iter()
         .filter(|item| !ours(item))
         .filter_map(|item| Some((group(item.kind)?, name(item))))
-        .filter(|(group, name)| *group != "schema" || !["public", crate::state::SCHEMA].contains(&name.as_str()))
+        .filter(|(group, name)| {
+            *group != "schema" || !["public", crate::state::SCHEMA].contains(&name.as_str())
+        })
         .collect()
 }
 
@@ -64,7 +66,8 @@ pub(super) fn state(facts: &Facts) -> Vec<Finding> {
         Ok(None) => return Vec::new(),
         Ok(Some(migration)) => migration,
     };
-    let same_cluster = facts.source.system_identifier.as_ref().is_none_or(|id| *id == migration.source_system_identifier);
+    let same_cluster =
+        facts.source.system_identifier.as_ref().is_none_or(|id| *id == migration.source_system_identifier);
     if !same_cluster || migration.source_database != facts.source.database {
         return vec![
             Finding::new(
@@ -80,7 +83,9 @@ pub(super) fn state(facts: &Facts) -> Vec<Finding> {
     }
     let what = match migration.phase {
         Phase::Done => "the database holds a migration from this source that is done".to_owned(),
-        phase => format!("the database holds a migration from this source in phase {phase}; pgstream migrate resumes it"),
+        phase => format!(
+            "the database holds a migration from this source in phase {phase}; pgstream migrate resumes it"
+        ),
     };
     vec![Finding::new(Info, "target", what)]
 }
@@ -97,8 +102,12 @@ pub(super) fn objects_in_the_way(facts: &Facts) -> Vec<Finding> {
         .iter()
         .take(NAMED)
         .map(|(group, name)| {
-            Finding::new(Blocker, format!("target {group} \"{name}\""), "exists already, and pgstream did not make it")
-                .with_hint(hint)
+            Finding::new(
+                Blocker,
+                format!("target {group} \"{name}\""),
+                "exists already, and pgstream did not make it",
+            )
+            .with_hint(hint)
         })
         .collect();
     if there.len() > NAMED {
@@ -125,11 +134,13 @@ pub(super) fn extensions(facts: &Facts) -> Vec<Finding> {
         }
         if available.superuser && !facts.target.superuser {
             findings.push(
-                Finding::new(Blocker, object.clone(), "may be created by a superuser only").with_hint(format!(
-                    "As a superuser of the target: CREATE EXTENSION {} SCHEMA {};",
-                    ident(&extension.name),
-                    ident(&extension.schema)
-                )),
+                Finding::new(Blocker, object.clone(), "may be created by a superuser only").with_hint(
+                    format!(
+                        "As a superuser of the target: CREATE EXTENSION {} SCHEMA {};",
+                        ident(&extension.name),
+                        ident(&extension.schema)
+                    ),
+                ),
             );
         }
         if available.default_version != extension.version {
@@ -152,7 +163,7 @@ pub(super) fn collations(facts: &Facts) -> Vec<Finding> {
     for table in &facts.database.tables {
         for column in &table.columns {
             let Some(collation) = column.collation.as_deref().and_then(system_collation) else { continue };
-            if !facts.target.collations.iter().any(|known| *known == collation) {
+            if !facts.target.collations.contains(&collation) {
                 findings.push(
                     Finding::new(
                         Blocker,
@@ -187,8 +198,9 @@ pub(super) fn tablespaces(facts: &Facts) -> Vec<Finding> {
     used.into_iter()
         .filter(|name| !facts.target.tablespaces.contains(name))
         .map(|name| {
-            Finding::new(Blocker, format!("tablespace \"{name}\""), "does not exist on the target")
-                .with_hint("Create it there, or run with --no-tablespaces to put everything into the default one.")
+            Finding::new(Blocker, format!("tablespace \"{name}\""), "does not exist on the target").with_hint(
+                "Create it there, or run with --no-tablespaces to put everything into the default one.",
+            )
         })
         .collect()
 }
@@ -209,7 +221,9 @@ pub(super) fn particular_tables(facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
     for table in &facts.database.tables {
         let what = match (table.kind, table.persistence) {
-            (TableKind::Foreign, _) => "is a foreign table: its definition is copied, its rows stay where they are",
+            (TableKind::Foreign, _) => {
+                "is a foreign table: its definition is copied, its rows stay where they are"
+            }
             (TableKind::Ordinary, Persistence::Unlogged) if facts.source.in_recovery => {
                 "is unlogged, so the source, a standby, doesn't have its rows"
             }

@@ -165,7 +165,9 @@ pub fn refusal(findings: &[Finding]) -> Option<Error> {
     error = error.with_detail("Nothing has been touched.");
     Some(match (&first.hint, blockers.len()) {
         (Some(hint), 1) => error.with_hint(hint),
-        _ => error.with_hint("Run pgstream check with the same options to see all findings with their hints."),
+        _ => {
+            error.with_hint("Run pgstream check with the same options to see all findings with their hints.")
+        }
     })
 }
 

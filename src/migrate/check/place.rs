@@ -9,12 +9,17 @@ use Severity::{Blocker, Info, Warning};
 /// Host names can lie, the system identifier doesn't.
 pub(super) fn same_database(facts: &Facts) -> Vec<Finding> {
     match (&facts.source.system_identifier, &facts.target.system_identifier) {
-        (Some(source), Some(target)) if source == target && facts.source.database == facts.target.database => {
+        (Some(source), Some(target))
+            if source == target && facts.source.database == facts.target.database =>
+        {
             vec![
                 Finding::new(
                     Blocker,
                     "target",
-                    format!("source and target are the same database, \"{}\" of cluster {source}", facts.source.database),
+                    format!(
+                        "source and target are the same database, \"{}\" of cluster {source}",
+                        facts.source.database
+                    ),
                 )
                 .with_hint("Name another database in --source or --target."),
             ]
@@ -40,8 +45,12 @@ pub(super) fn versions(facts: &Facts) -> Vec<Finding> {
     }
     if target < source {
         findings.push(
-            Finding::new(Blocker, "target", format!("PostgreSQL {target} is older than the source's {source}"))
-                .with_hint(format!("Choose a target of PostgreSQL {source} or newer.")),
+            Finding::new(
+                Blocker,
+                "target",
+                format!("PostgreSQL {target} is older than the source's {source}"),
+            )
+            .with_hint(format!("Choose a target of PostgreSQL {source} or newer.")),
         );
     }
     findings
@@ -66,10 +75,14 @@ pub(super) fn target_can_be_written(facts: &Facts) -> Vec<Finding> {
         );
     } else if target.read_only {
         findings.push(
-            Finding::new(Blocker, "target", "transactions are read-only there (default_transaction_read_only)")
-                .with_hint(format!(
-                    "Switch it off: ALTER DATABASE {database} SET default_transaction_read_only = off;"
-                )),
+            Finding::new(
+                Blocker,
+                "target",
+                "transactions are read-only there (default_transaction_read_only)",
+            )
+            .with_hint(format!(
+                "Switch it off: ALTER DATABASE {database} SET default_transaction_read_only = off;"
+            )),
         );
     }
     if !target.may_create {
