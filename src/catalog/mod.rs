@@ -17,6 +17,7 @@ pub mod foreign;
 pub mod function;
 pub mod index;
 pub mod language;
+pub mod large_object;
 pub mod namespace;
 pub mod note;
 pub mod operator;

@@ -114,12 +114,7 @@ async fn apply_one(target: &mut Connection, item: &Item) -> Result<ItemOutcome> 
     }
     let mut reasons = Vec::new();
     for statement in &item.decorate {
-        let guarded = ["SAVEPOINT decoration", statement.as_str(), "RELEASE decoration"];
-        if let Err(PipelineError { error, .. }) = target.pipeline(&guarded).await {
-            if target.is_broken() {
-                return Err(error);
-            }
-            target.execute("ROLLBACK TO decoration").await?;
+        if let Some(error) = guarded(target, vec![statement.clone()]).await? {
             reasons.push(error.to_string());
         }
     }
@@ -128,6 +123,22 @@ async fn apply_one(target: &mut Connection, item: &Item) -> Result<ItemOutcome> 
     let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
     target.pipeline(&[record_item(item, outcome, reason.as_deref()), "COMMIT".to_owned()]).await?;
     Ok(outcome)
+}
+
+/// Runs statements under a savepoint; the error of the one that fails, all being undone.
+pub(super) async fn guarded(target: &mut Connection, statements: Vec<String>) -> Result<Option<Error>> {
+    if statements.is_empty() {
+        return Ok(None);
+    }
+    let mut guarded = vec!["SAVEPOINT decoration".to_owned()];
+    guarded.extend(statements);
+    guarded.push("RELEASE decoration".to_owned());
+    let Err(failure) = target.pipeline(&guarded).await else { return Ok(None) };
+    if target.is_broken() {
+        return Err(failure.error);
+    }
+    target.execute("ROLLBACK TO decoration").await?;
+    Ok(Some(failure.error))
 }
 
 /// Deadlocks and lock timeouts pass.

@@ -1,12 +1,16 @@
 //! Large objects: contents and identity (the OID), by ranges of OIDs that are parts like those of a table.
 //!
-//! A large object is made and filled in the transaction that marks its part as done, so it is there whole or not at all. Owner,
-//! privileges and comment are items of the schema.
+//! A large object is made, filled and given its owner, comment and privileges in the transaction that marks its part as done, so it
+//! is there whole or not at all.
 
 use pgstream_proto::lsn::Lsn;
 
+use super::apply::guarded;
+use crate::catalog;
+use crate::ddl::{self, NotCopied};
 use crate::error::Result;
 use crate::progress::Progress;
+use crate::schema::large_object::LargeObject;
 use crate::state::{self, LARGE_OBJECTS, Part, Relation, Split};
 use crate::wire::Connection;
 
@@ -49,29 +53,47 @@ pub async fn plan_large_objects(source: &mut Connection) -> Result<Option<(Relat
 /// Copies the large objects of one part inside the open transaction of `target` and marks it done there; the caller commits.
 pub(super) async fn copy_part(
     part: &Part,
+    options: &ddl::Options,
     snapshot: Lsn,
     source: &mut Connection,
     target: &mut Connection,
     progress: &Progress,
 ) -> Result<u64> {
     let _active = progress.begin("copy large objects".to_owned());
-    let bound = |bound: Option<i64>| bound.unwrap_or(0).to_string();
-    let rows = source
-        .query(
-            "SELECT oid FROM pg_catalog.pg_largeobject_metadata WHERE oid::int8 >= $1 AND oid::int8 < $2 ORDER BY oid",
-            &[Some(&bound(part.lower)), Some(&bound(part.upper))],
-        )
-        .await?;
+    let objects =
+        catalog::large_object::read_large_objects(source, part.lower.unwrap_or(0), part.upper.unwrap_or(0))
+            .await?;
     let mut bytes = 0;
-    for row in &rows {
-        let oid: u32 = row.value(0)?;
-        bytes += copy_one(oid, source, target)
+    for object in &objects {
+        bytes += copy_one(object.oid, source, target)
             .await
-            .map_err(|e| e.context(format!("could not copy large object {oid}")))?;
+            .map_err(|e| e.context(format!("could not copy large object {}", object.oid)))?;
     }
+    decorate(&objects, options, target).await?;
     progress.add_bytes(part.bytes);
-    target.execute(&state::finish_part(part, snapshot, rows.len() as u64, bytes)).await?;
-    Ok(rows.len() as u64)
+    target.execute(&state::finish_part(part, snapshot, objects.len() as u64, bytes)).await?;
+    Ok(objects.len() as u64)
+}
+
+/// Sets owners, comments and privileges: all at once, and where that fails, object by object; an object that can't have them is reported.
+async fn decorate(objects: &[LargeObject], options: &ddl::Options, target: &mut Connection) -> Result<()> {
+    let creator = target.config().user.clone();
+    let statements = |object: &LargeObject| ddl::large_object::statements(object, options, &creator);
+    let all: Vec<String> = objects.iter().flat_map(statements).collect();
+    if guarded(target, all).await?.is_none() {
+        return Ok(());
+    }
+    for object in objects {
+        if let Some(error) = guarded(target, statements(object)).await? {
+            let omission = NotCopied {
+                kind: "LARGE OBJECT".to_owned(),
+                name: object.oid.to_string(),
+                reason: format!("its owner, comment or privileges could not be set: {error}"),
+            };
+            target.execute(&state::record_omission(&omission)).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn copy_one(oid: u32, source: &mut Connection, target: &mut Connection) -> Result<u64> {

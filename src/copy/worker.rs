@@ -16,6 +16,7 @@ use super::part::{SMALL, SMALL_PARTS, TableJob, copy_part};
 use super::post_data::{PostData, Work};
 use super::snapshot::{self, Snapshot};
 use crate::config::{Config, Side};
+use crate::ddl;
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
 use crate::schema::table::{RelationName, Table};
@@ -40,6 +41,8 @@ pub struct SourceTables {
     pub through_root: HashMap<u32, RelationName>,
     /// Text is copied without conversion, for two databases in SQL_ASCII.
     pub as_is: bool,
+    /// What of the schema is copied, for large objects.
+    pub ddl: ddl::Options,
 }
 
 /// A bulk copy: what all its workers share.
@@ -50,6 +53,7 @@ pub struct Copy {
     snapshot: String,
     snapshot_lsn: Lsn,
     tables: HashMap<u32, TableJob>,
+    ddl: ddl::Options,
     /// Parts of each relation that are not done.
     open: Mutex<HashMap<u32, u32>>,
     post_data: Mutex<PostData>,
@@ -91,6 +95,7 @@ impl Copy {
             snapshot: snapshot.name().to_owned(),
             snapshot_lsn: snapshot.lsn(),
             tables: jobs,
+            ddl: from.ddl,
             open: Mutex::new(open),
             post_data: Mutex::new(post_data),
             finished: Notify::new(),
@@ -212,8 +217,15 @@ async fn move_rows(copy: &Copy, sessions: &Mutex<Vec<Canceller>>) -> Result<()> 
         let mut rows = Vec::with_capacity(parts.len());
         for part in &parts {
             let copied = if part.relation == LARGE_OBJECTS {
-                large_object::copy_part(part, copy.snapshot_lsn, &mut source, &mut target, &copy.progress)
-                    .await?
+                large_object::copy_part(
+                    part,
+                    &copy.ddl,
+                    copy.snapshot_lsn,
+                    &mut source,
+                    &mut target,
+                    &copy.progress,
+                )
+                .await?
             } else {
                 let job = copy.tables.get(&part.relation).ok_or_else(|| missing(part))?;
                 copy_part(job, part, copy.snapshot_lsn, &mut source, &mut target, &copy.progress).await?

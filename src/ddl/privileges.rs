@@ -89,6 +89,12 @@ impl Privileges {
         }
     }
 
+    /// Those of large objects, which are the same on every server.
+    pub fn of_large_objects() -> Privileges {
+        let every = every("LARGE OBJECT", false, 0);
+        Privileges { source: every.clone(), target: every, column: None }
+    }
+
     fn list(&self, privileges: &[&str], every: &[&str]) -> String {
         let column = self.column.as_ref().map(|c| format!("({c})")).unwrap_or_default();
         if every.iter().all(|p| privileges.contains(p)) {

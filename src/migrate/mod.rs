@@ -193,7 +193,9 @@ impl Run<'_> {
             self.progress,
         )
         .await?;
-        let plan = ddl::plan(&database, &self.options.ddl, target.version())?;
+        let wanted =
+            ddl::Options { database: Some(self.options.target.dbname.clone()), ..self.options.ddl.clone() };
+        let plan = ddl::plan(&database, &wanted, target.version())?;
         self.check_stop()?;
         if !self.resumed {
             self.refuse_taken_names(target, &plan, &mut source).await?;
@@ -229,11 +231,6 @@ impl Run<'_> {
         self.check_stop()?;
 
         state::set_phase(target, Phase::Finish).await?;
-        self.progress.set_phase("granting privileges and refreshing views");
-        for section in [Section::Privileges, Section::Last] {
-            copy::apply_items(target, &remaining(&plan, section, &made), self.progress).await?;
-            self.check_stop()?;
-        }
         self.progress.set_phase("collecting statistics");
         let tables = state::relations(target).await?;
         let tables = tables
@@ -242,6 +239,11 @@ impl Run<'_> {
             .map(|(relation, _, _)| (relation.schema, relation.name))
             .collect();
         copy::analyze(&self.options.target, tables, self.options.jobs, self.progress, self.stop).await?;
+        self.progress.set_phase("granting privileges and refreshing views");
+        for section in [Section::Privileges, Section::Last] {
+            copy::apply_items(target, &remaining(&plan, section, &made), self.progress).await?;
+            self.check_stop()?;
+        }
         state::set_phase(target, Phase::Done).await?;
         source.close().await;
         Ok(())
@@ -359,7 +361,7 @@ impl Run<'_> {
         let ascii = |connection: &Connection| connection.parameter("server_encoding") == Some("SQL_ASCII");
         let as_is = ascii(snapshot.connection()) && ascii(target);
         let tables = database.tables.into_iter().map(|table| (table.oid, table)).collect();
-        let tables = SourceTables { tables, through_root, as_is };
+        let tables = SourceTables { tables, through_root, as_is, ddl: options.ddl.clone() };
         let copy = Copy::new(
             (options.source.clone(), options.target.clone()),
             &snapshot,

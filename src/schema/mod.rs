@@ -13,6 +13,7 @@ pub mod function;
 pub mod index;
 pub mod inherit;
 pub mod language;
+pub mod large_object;
 pub mod namespace;
 pub mod note;
 pub mod operator;
