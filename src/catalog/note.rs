@@ -32,7 +32,7 @@ pub async fn read_comments(connection: &mut Connection) -> Result<Vec<Comment>> 
            d.description AS text
          FROM pg_catalog.pg_description d JOIN pg_catalog.pg_class k ON k.oid = d.classoid,
            LATERAL pg_catalog.pg_identify_object(d.classoid, d.objoid, d.objsubid) i
-         WHERE (d.objoid >= 16384 OR d.classoid = 'pg_catalog.pg_namespace'::regclass AND i.identity IN ('public', '\"public\"'))
+         WHERE i.identity IS NOT NULL AND (d.objoid >= 16384 OR d.classoid = 'pg_catalog.pg_namespace'::regclass AND i.identity IN ('public', '\"public\"'))
            AND d.classoid <> 'pg_catalog.pg_largeobject'::regclass
            AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend e WHERE e.classid = d.classoid AND e.objid = d.objoid
              AND e.deptype = 'e')

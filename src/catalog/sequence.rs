@@ -20,7 +20,7 @@ fn sql() -> String {
          s.seqstart AS start, s.seqincrement AS increment, s.seqmin AS minimum, s.seqmax AS maximum, \
          s.seqcache AS cache, s.seqcycle AS cycle, \
          CASE WHEN a.attrelid IS NOT NULL THEN pg_catalog.json_build_object('table', {table}, 'column', a.attname, \
-             'persistence', t.relpersistence::text, 'identity', nullif(a.attidentity::text, ''), \
+             'persistence', t.relpersistence::text, 'identity', CASE WHEN d.deptype = 'i' THEN a.attidentity::text END, \
              'foreign', t.relkind = 'f') END AS owned_by, \
          {configured} AS configuration \
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
