@@ -3,9 +3,13 @@
 //! `tests/run` fetches the servers and runs everything; `cargo test` and `cargo nextest run` do as well. What the
 //! tests stand on is in [`harness`].
 
+mod commands;
 mod conninfo;
+mod encodings;
+mod failures;
 mod harness;
 mod layers;
 mod migrate;
+mod resume;
 mod servers;
 mod tls;

@@ -6,6 +6,7 @@ use super::run;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -70,6 +71,8 @@ pub(crate) struct Options {
     pub(crate) settings: Vec<String>,
     /// Lines of `pg_hba.conf` that come before the others.
     pub(crate) hba: Vec<String>,
+    /// Bytes beyond which no file of the server may grow, until it is started again: a disk that runs full.
+    pub(crate) file_size_limit: Option<u64>,
 }
 
 /// A running server. One that a test started for itself stops, and its files go, when it is dropped.
@@ -125,7 +128,7 @@ impl Cluster {
             write_settings(&directory, port, options);
             let password = options.auth != Auth::Trust;
             let cluster = Cluster { major, port, directory: directory.clone(), password, shared };
-            if cluster.launch() {
+            if cluster.launch(options.file_size_limit) {
                 return cluster;
             }
             // Someone else may have taken the port in between.
@@ -134,15 +137,24 @@ impl Cluster {
         panic!("PostgreSQL {major} does not start:\n{log}");
     }
 
-    fn launch(&self) -> bool {
-        let mut start = self.control();
+    fn launch(&self, file_size_limit: Option<u64>) -> bool {
+        let mut start = match file_size_limit {
+            None => self.control(),
+            Some(bytes) => {
+                let control = self.control();
+                let mut limited = Command::new("bash");
+                limited.args(["-c", "ulimit -f $1; shift; exec \"$@\"", "bash", &(bytes / 1024).to_string()]);
+                limited.arg(control.get_program()).args(control.get_args());
+                limited.current_dir("/").process_group(0);
+                limited
+            }
+        };
         start.args(["-w", "-t", "60", "-l"]).arg(self.directory.join("log")).arg("start");
         start.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         start.status().expect("pg_ctl runs").success()
     }
 
     fn control(&self) -> Command {
-        use std::os::unix::process::CommandExt;
         let mut command = as_owner(server_program(self.major, "pg_ctl"));
         // The server outlives the test that started it, and the signals that end that test.
         command.arg("-D").arg(self.directory.join("data")).process_group(0);
@@ -151,7 +163,7 @@ impl Cluster {
 
     /// Starts a server that was stopped.
     pub(crate) fn start_again(&self) {
-        assert!(self.launch(), "the server does not start again");
+        assert!(self.launch(None), "the server does not start again");
     }
 
     /// Stops the server: `smart`, `fast`, or `immediate`, which is a crash.

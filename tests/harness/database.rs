@@ -2,9 +2,9 @@
 
 use super::cluster::Cluster;
 use super::programs::{client, run_to_end};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
 /// Characters that no test data holds, between columns and rows of psql's output.
 const COLUMN_END: &str = "\u{1f}";
@@ -87,6 +87,24 @@ impl<'a> Database<'a> {
         self.query(sql).swap_remove(0).swap_remove(0)
     }
 
+    /// Runs statements in a session that stays, with the locks it took, until the holder is dropped.
+    pub(crate) fn hold(&self, sql: &str) -> Holder {
+        let mut command = client("psql");
+        command.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-d", &self.uri()]);
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("psql runs");
+        let stdin = child.stdin.as_mut().expect("stdin is piped");
+        writeln!(stdin, "{sql}\n\\echo held").expect("psql reads");
+        let mut said = String::new();
+        let stdout = child.stdout.as_mut().expect("stdout is piped");
+        while !said.ends_with("held\n") {
+            let mut byte = [0];
+            assert_eq!(stdout.read(&mut byte).expect("psql writes"), 1, "psql ended: {said}");
+            said.push(char::from(byte[0]));
+        }
+        Holder(child)
+    }
+
     fn psql(&self, sql: &[u8]) -> Result<String, String> {
         let mut command = client("psql");
         command.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-F", COLUMN_END, "-R", ROW_END, "-f", "-", "-d"]);
@@ -101,6 +119,18 @@ impl<'a> Database<'a> {
         });
         let text = |bytes| String::from_utf8(bytes).expect("psql writes UTF-8");
         if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+    }
+}
+
+/// A session that holds what it took; it ends when dropped.
+#[derive(Debug)]
+pub(crate) struct Holder(Child);
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        // psql's end closes the session. That it has ended already is as good.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -22,7 +22,7 @@ mod run;
 pub(crate) use cluster::{Auth, Cluster, Options, server};
 pub(crate) use database::Database;
 pub(crate) use fixture::fixture;
-pub(crate) use pgstream::Pgstream;
+pub(crate) use pgstream::{Pgstream, Running};
 pub(crate) use programs::client;
 
 /// Every major that the tests run.

@@ -143,6 +143,14 @@ impl Finished {
         );
         self
     }
+
+    /// Panics with all that was said unless stderr holds each of these.
+    #[track_caller]
+    pub(crate) fn expect_words(&self, words: &[&str]) {
+        for word in words {
+            assert!(self.stderr.contains(word), "stderr does not say {word:?}:\n{}", self.stderr);
+        }
+    }
 }
 
 fn collect(mut stream: impl Read + Send + 'static) -> JoinHandle<String> {
