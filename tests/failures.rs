@@ -30,7 +30,14 @@ fn passwords_of_both_methods_and_the_socket_let_in() {
         let (source, target) = (cluster.create_database("source"), cluster.create_database("target"));
         source.execute(SMALL);
         Pgstream::new("migrate")
-            .args(["--method", "copy", "--source", &cluster.socket_uri(source.name()), "--target", &target.uri()])
+            .args([
+                "--method",
+                "copy",
+                "--source",
+                &cluster.socket_uri(source.name()),
+                "--target",
+                &target.uri(),
+            ])
             .run()
             .expect_code(0);
         assert_eq!(compare::rows(&source, &target), Vec::<String>::new());
@@ -49,7 +56,8 @@ fn a_database_that_does_not_exist_is_named() {
 
 #[test]
 fn every_host_that_cannot_be_reached_is_listed() {
-    let closed = || TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port is free").port();
+    let closed =
+        || TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port is free").port();
     let (first, second) = (closed(), closed());
     let target = server(15).create_database("target");
     Pgstream::new("check")
@@ -86,7 +94,14 @@ fn one_and_the_same_database_is_refused_under_whatever_name() {
     let database = server(16).create_database("same");
     database.execute(SMALL);
     Pgstream::new("migrate")
-        .args(["--method", "copy", "--source", &server(16).socket_uri(database.name()), "--target", &database.uri()])
+        .args([
+            "--method",
+            "copy",
+            "--source",
+            &server(16).socket_uri(database.name()),
+            "--target",
+            &database.uri(),
+        ])
         .run()
         .expect_code(2)
         .expect_words(&["same database"]);
@@ -118,7 +133,9 @@ fn a_target_that_is_read_only_or_gives_no_right_to_create_is_a_blocker() {
     Pgstream::between("check", &source, &target).run().expect_code(2).expect_words(&["target", "read-only"]);
     cluster.postgres().execute(&format!("ALTER DATABASE {name} RESET default_transaction_read_only"));
 
-    cluster.postgres().execute(&format!("CREATE ROLE limited LOGIN; REVOKE CREATE ON DATABASE {name} FROM PUBLIC"));
+    cluster
+        .postgres()
+        .execute(&format!("CREATE ROLE limited LOGIN; REVOKE CREATE ON DATABASE {name} FROM PUBLIC"));
     Pgstream::new("migrate")
         .args(["--method", "copy", "--source", &source.uri()])
         .args(["--target", &cluster.uri_as("limited", None, target.name())])
@@ -153,7 +170,8 @@ fn a_target_that_runs_full_leaves_a_state_from_which_the_next_run_goes_on() {
     let cluster = Cluster::start(15, &Options { file_size_limit: Some(20 << 20), ..Options::default() });
     let source = server(15).create_database("source");
     source.execute(SMALL);
-    source.execute("CREATE TABLE big AS SELECT i, repeat('x', 1000) AS text FROM generate_series(1, 30000) i");
+    source
+        .execute("CREATE TABLE big AS SELECT i, repeat('x', 1000) AS text FROM generate_series(1, 30000) i");
     let target = cluster.create_database("target");
     let migrate = || Pgstream::between("migrate", &source, &target).args(["--method", "copy"]).run();
     migrate().expect_code(1).expect_words(&["target", "could not extend file", "big", "hint:"]);

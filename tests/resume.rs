@@ -73,7 +73,9 @@ fn told_to_stop_it_says_how_to_go_on_and_goes_on() {
         source.execute(DATABASE);
         let mut running = start(&source, &target);
         // As soon as there is a state to resume from.
-        wait_until(|| target.value("SELECT to_regclass('pgstream.migration') IS NOT NULL") == "t" || running.ended());
+        wait_until(|| {
+            target.value("SELECT to_regclass('pgstream.migration') IS NOT NULL") == "t" || running.ended()
+        });
         running.signal(signal);
         running.wait().expect_code(4).expect_words(&["hint:", "pgstream migrate"]);
         start(&source, &target).wait().expect_code(0);
@@ -86,7 +88,9 @@ fn a_second_pgstream_is_kept_out_and_told_who_is_there() {
     let (source, target) = (server(15).create_database("source"), server(16).create_database("busy"));
     source.execute(DATABASE);
     let mut first = start(&source, &target);
-    wait_until(|| target.value("SELECT to_regclass('pgstream.migration') IS NOT NULL") == "t" || first.ended());
+    wait_until(|| {
+        target.value("SELECT to_regclass('pgstream.migration') IS NOT NULL") == "t" || first.ended()
+    });
     let second = start(&source, &target).wait();
     let first = first.wait().expect_code(0);
     assert_eq!(second.code, Some(1), "first: {first:?}, second: {second:?}");

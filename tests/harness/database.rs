@@ -91,8 +91,12 @@ impl<'a> Database<'a> {
     pub(crate) fn hold(&self, sql: &str) -> Holder {
         let mut command = client("psql");
         command.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-d", &self.uri()]);
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("psql runs");
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("psql runs");
         let stdin = child.stdin.as_mut().expect("stdin is piped");
         writeln!(stdin, "{sql}\n\\echo held").expect("psql reads");
         let mut said = String::new();
