@@ -16,43 +16,61 @@ struct Rule {
     why: &'static str,
     /// It applies where the source is older than this major and the target is not.
     since: u32,
-    /// Brings a line of either side's dump into one form; `None` drops it.
-    line: fn(&str) -> Option<String>,
+    /// The types of entries that it applies to.
+    types: &'static [&'static str],
+    /// Brings the text of either side's entry, header included, into one form.
+    text: fn(&str) -> String,
 }
 
 const RULES: &[Rule] = &[
     Rule {
         why: "since 11 a trigger executes a FUNCTION; before, it was written PROCEDURE",
         since: 11,
-        line: |line| Some(line.replace(" EXECUTE PROCEDURE ", " EXECUTE FUNCTION ")),
+        types: &["TRIGGER", "EVENT TRIGGER"],
+        text: |text| text.replace(" EXECUTE PROCEDURE ", " EXECUTE FUNCTION "),
     },
     Rule {
         why: "since 14 a procedure's IN arguments are written with their mode",
         since: 14,
-        line: |line| {
-            let procedure = line.contains("PROCEDURE ");
-            Some(if procedure { line.replace("(IN ", "(").replace(", IN ", ", ") } else { line.to_owned() })
+        types: &["PROCEDURE", "ACL", "COMMENT"],
+        text: |text| {
+            let plain = |line: &str| {
+                let procedure = line.contains("PROCEDURE ") || line.contains("; Type: PROCEDURE;");
+                if procedure { line.replace("(IN ", "(").replace(", IN ", ", ") } else { line.to_owned() }
+            };
+            text.lines().map(plain).collect::<Vec<_>>().join("\n")
         },
     },
     Rule {
         why: "since 14 each range type has a multirange type, with a name that the server makes up",
         since: 14,
-        line: |line| (!line.trim_start().starts_with("multirange_type_name = ")).then(|| line.to_owned()),
+        types: &["TYPE"],
+        text: |text| {
+            let kept = text.lines().filter(|line| !line.trim_start().starts_with("multirange_type_name = "));
+            kept.collect::<Vec<_>>().join("\n")
+        },
     },
     Rule {
         why: "since 17 there is the privilege MAINTAIN: what was all privileges of a table before is a list",
         since: 17,
-        line: |line| {
-            Some(
-                line.replace("SELECT,INSERT,REFERENCES,DELETE,TRIGGER,TRUNCATE,UPDATE ON", "ALL ON")
-                    .replace("SELECT,INSERT,REFERENCES,DELETE,TRIGGER,TRUNCATE,MAINTAIN,UPDATE ON", "ALL ON"),
-            )
+        types: &["ACL", "DEFAULT ACL"],
+        text: |text| {
+            let before = "SELECT,INSERT,REFERENCES,DELETE,TRIGGER,TRUNCATE,UPDATE ON";
+            let after = "SELECT,INSERT,REFERENCES,DELETE,TRIGGER,TRUNCATE,MAINTAIN,UPDATE ON";
+            text.replace(before, "ALL ON").replace(after, "ALL ON")
         },
     },
     Rule {
         why: "since 18 NOT NULL is a constraint; its name is written where it isn't the one that 18 would make up",
         since: 18,
-        line: |line| Some(unnamed_not_null(line)),
+        types: &["TABLE"],
+        text: |text| text.lines().map(unnamed_not_null).collect::<Vec<_>>().join("\n"),
+    },
+    Rule {
+        why: "since 18 it is known that a table that joined its parent later was NOT NULL before",
+        since: 18,
+        types: &["TABLE"],
+        text: |text| if text.contains("INHERITS (") { text.replace(" NOT NULL", "") } else { text.to_owned() },
     },
 ];
 
@@ -133,19 +151,21 @@ fn dump_with(database: &Database<'_>, arguments: &[&str]) -> String {
 /// The dump's entries by their header, each text in the one form of the rules.
 fn entries(dump: &str, (source, target): (u32, u32)) -> BTreeMap<String, String> {
     let rules: Vec<&Rule> = RULES.iter().filter(|rule| source < rule.since && rule.since <= target).collect();
-    let line = |line: &str| rules.iter().try_fold(line.to_owned(), |line, rule| (rule.line)(&line));
     let mut entries: BTreeMap<String, String> = BTreeMap::new();
     for chunk in dump.split("\n--\n-- Name: ").skip(1) {
-        let (header, text) = chunk.split_once("\n--\n").unwrap_or((chunk, ""));
-        let text = text.split("\n\n\n--\n-- PostgreSQL database dump complete").next().unwrap_or_default();
-        let kept: Vec<String> = text.lines().filter(|line| !is_frame(line)).filter_map(line).collect();
-        let header = line(header).unwrap_or_default();
-        let text = kept.join("\n").trim().to_owned();
-        let text = if header.contains("; Type: ACL;") { sorted_statements(&text) } else { text };
-        let entry = entries.entry(header).or_default();
-        entry.push_str(&text);
+        let chunk = chunk.split("\n\n\n--\n-- PostgreSQL database dump complete").next().unwrap_or_default();
+        let kept: Vec<&str> = chunk.lines().filter(|line| !is_frame(line)).collect();
+        let applied = rules.iter().filter(|rule| rule.types.iter().any(|name| is_of_type(kept[0], name)));
+        let text = applied.fold(kept.join("\n"), |text, rule| (rule.text)(&text));
+        let (header, text) = text.split_once("\n--\n").or_else(|| text.split_once('\n')).unwrap_or((&text, ""));
+        let text = if is_of_type(header, "ACL") { sorted_statements(text) } else { text.to_owned() };
+        entries.entry(header.to_owned()).or_default().push_str(&text);
     }
     entries
+}
+
+fn is_of_type(header: &str, name: &str) -> bool {
+    header.contains(&format!("; Type: {name};"))
 }
 
 /// Lines that stand between entries, where the one before needs them.
@@ -174,7 +194,7 @@ fn sorted_statements(text: &str) -> String {
 
 fn may_equal_reference(header: &str, (source, target): (u32, u32)) -> bool {
     AS_REFERENCE.iter().any(|(kind, since, _)| {
-        header.contains(&format!("; Type: {kind};")) && (*since == 0 || (source < *since && *since <= target))
+        is_of_type(header, kind) && (*since == 0 || (source < *since && *since <= target))
     })
 }
 
