@@ -13,7 +13,7 @@ fn a_wrong_password_is_named_with_user_and_side_and_never_shown() {
     for auth in [Auth::Md5, Auth::Scram] {
         let cluster = Cluster::start(15, &Options { auth, ..Options::default() });
         let target = server(15).create_database("target");
-        let finished = Pgstream::new("check")
+        let finished = Pgstream::new("migrate")
             .env("PGSTREAM_SOURCE", &cluster.uri_as("postgres", Some("mellon-ha"), "postgres"))
             .args(["--target", &target.uri()])
             .run()
@@ -47,7 +47,7 @@ fn passwords_of_both_methods_and_the_socket_let_in() {
 #[test]
 fn a_database_that_does_not_exist_is_named() {
     let target = server(15).create_database("target");
-    Pgstream::new("check")
+    Pgstream::new("migrate")
         .args(["--source", &server(15).uri("no such database"), "--target", &target.uri()])
         .run()
         .expect_code(1)
@@ -60,18 +60,20 @@ fn every_host_that_cannot_be_reached_is_listed() {
         || TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port is free").port();
     let (first, second) = (closed(), closed());
     let target = server(15).create_database("target");
-    Pgstream::new("check")
-        .args(["--source", &format!("postgresql://postgres@127.0.0.1:{first},localhost:{second}/app")])
-        .args(["--target", &target.uri()])
-        .run()
-        .expect_code(1)
-        .expect_words(&["source", &first.to_string(), &second.to_string(), "refused", "hint:"]);
+    for (command, code) in [("migrate", 1), ("check", 2)] {
+        Pgstream::new(command)
+            .args(["--source", &format!("postgresql://postgres@127.0.0.1:{first},localhost:{second}/app")])
+            .args(["--target", &target.uri()])
+            .run()
+            .expect_code(code)
+            .expect_words(&["source", &first.to_string(), &second.to_string(), "refused", "hint:"]);
+    }
 }
 
 #[test]
 fn a_server_without_tls_is_refused_where_tls_is_required() {
     let (source, target) = (server(15).create_database("source"), server(15).create_database("target"));
-    Pgstream::new("check")
+    Pgstream::new("migrate")
         .args(["--source", &format!("{}?sslmode=require", source.uri()), "--target", &target.uri()])
         .run()
         .expect_code(1)

@@ -77,7 +77,7 @@ fn told_to_stop_it_says_how_to_go_on_and_goes_on() {
             target.value("SELECT to_regclass('pgstream.migration') IS NOT NULL") == "t" || running.ended()
         });
         running.signal(signal);
-        running.wait().expect_code(4).expect_words(&["hint:", "pgstream migrate"]);
+        running.wait().expect_code(4).expect_words(&["stopped", "hint:", "same command"]);
         start(&source, &target).wait().expect_code(0);
         assert_equal(&source, &target);
     }
@@ -93,7 +93,7 @@ fn a_second_pgstream_is_kept_out_and_told_who_is_there() {
     });
     let second = start(&source, &target).wait();
     let first = first.wait().expect_code(0);
-    assert_eq!(second.code, Some(1), "first: {first:?}, second: {second:?}");
+    assert_eq!(second.code, Some(2), "first: {first:?}, second: {second:?}");
     second.expect_words(&["target", "another pgstream"]);
     assert_equal(&source, &target);
 }

@@ -144,11 +144,12 @@ impl Finished {
         self
     }
 
-    /// Panics with all that was said unless stderr holds each of these.
+    /// Panics with all that was said unless it holds each of these.
     #[track_caller]
     pub(crate) fn expect_words(&self, words: &[&str]) {
+        let said = format!("{}{}", self.stdout, self.stderr);
         for word in words {
-            assert!(self.stderr.contains(word), "stderr does not say {word:?}:\n{}", self.stderr);
+            assert!(said.contains(word), "{word:?} is not said:\n{said}");
         }
     }
 }

@@ -31,7 +31,7 @@ pub(crate) fn checksums(database: &Database<'_>) -> BTreeMap<String, String> {
     let mut columns: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for row in database.query(
         "SELECT attrelid, format('%I', attname), atttypid::regtype FROM pg_catalog.pg_attribute
-         WHERE attnum > 0 AND NOT attisdropped ORDER BY attrelid, attname COLLATE \"C\"",
+         WHERE attnum > 0 AND NOT attisdropped ORDER BY attrelid, attname::text COLLATE \"C\"",
     ) {
         columns.entry(row[0].clone()).or_default().push(column_expression(&row[1], &row[2]));
     }
@@ -59,14 +59,15 @@ pub(crate) fn checksums(database: &Database<'_>) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// A column's value as text that every major writes alike.
+/// A column's value as text that every major writes alike, from the type's output function: a cast to text may say
+/// something else (`xml` shows its stored declaration, `char(n)` loses its padding).
 fn column_expression(column: &str, data_type: &str) -> String {
     match data_type {
         "real" => format!("pg_catalog.float4send({column})::text"),
         "double precision" => format!("pg_catalog.float8send({column})::text"),
         // Before 16 a byte above 127 is written as it is, since then as an octal escape.
         "\"char\"" => format!("{column}::int4::text"),
-        _ => format!("{column}::text"),
+        _ => format!("ROW({column})::text"),
     }
 }
 

@@ -70,7 +70,9 @@ const RULES: &[Rule] = &[
         why: "since 18 it is known that a table that joined its parent later was NOT NULL before",
         since: 18,
         types: &["TABLE"],
-        text: |text| if text.contains("INHERITS (") { text.replace(" NOT NULL", "") } else { text.to_owned() },
+        text: |text| {
+            if text.contains("INHERITS (") { text.replace(" NOT NULL", "") } else { text.to_owned() }
+        },
     },
 ];
 
@@ -157,7 +159,8 @@ fn entries(dump: &str, (source, target): (u32, u32)) -> BTreeMap<String, String>
         let kept: Vec<&str> = chunk.lines().filter(|line| !is_frame(line)).collect();
         let applied = rules.iter().filter(|rule| rule.types.iter().any(|name| is_of_type(kept[0], name)));
         let text = applied.fold(kept.join("\n"), |text, rule| (rule.text)(&text));
-        let (header, text) = text.split_once("\n--\n").or_else(|| text.split_once('\n')).unwrap_or((&text, ""));
+        let (header, text) =
+            text.split_once("\n--\n").or_else(|| text.split_once('\n')).unwrap_or((&text, ""));
         let text = if is_of_type(header, "ACL") { sorted_statements(text) } else { text.to_owned() };
         entries.entry(header.to_owned()).or_default().push_str(&text);
     }
