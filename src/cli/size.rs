@@ -61,9 +61,13 @@ mod tests {
         ] {
             assert_eq!(bytes(number), text);
         }
-        for (number, text) in
-            [(0.02, "20 ms"), (3.12, "3.1 s"), (59.9, "60 s"), (200.0, "3 min 20 s"), (7500.0, "2 h 5 min")]
-        {
+        for (number, text) in [
+            (0.02, "20 ms"),
+            (3.12, "3.1 s"),
+            (59.9, "1 min 0 s"),
+            (200.0, "3 min 20 s"),
+            (7500.0, "2 h 5 min"),
+        ] {
             assert_eq!(seconds(number), text);
         }
         assert_eq!(percent(1, 3), 33);

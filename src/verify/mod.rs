@@ -4,6 +4,7 @@
 //! sums travel. What may fail: either connection; what a role may not read is a difference of its own (`could not be
 //! compared`), never passed over. The two servers share no snapshot: what changes on the source meanwhile, differs.
 
+mod form;
 mod large_object;
 mod rows;
 mod schema;
@@ -92,8 +93,9 @@ pub async fn run(
         let version = pair.target.version();
         let made = ddl::plan(&source_definition, &options.ddl, version)?;
         let found = ddl::plan(&target_definition, &options.ddl, version)?;
+        let majors = form::Majors { source: source_definition.version / 10_000, target: version / 10_000 };
         report.items = made.items.len() as u64;
-        report.differences.extend(schema::compare(&made, &found, source_definition.version, version));
+        report.differences.extend(schema::compare(&made, &found, majors));
     }
     if options.data {
         let measure = Measure::of(&source_definition, &target_definition);

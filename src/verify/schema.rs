@@ -3,26 +3,23 @@
 use std::collections::BTreeMap;
 
 use super::Difference;
+use super::form::{self, Majors};
 use crate::ddl::{Item, Plan};
 
 /// Compares what the source's plan makes with what a plan of the target would make, both written for the target's version.
-pub(super) fn compare(
-    source: &Plan,
-    target: &Plan,
-    source_version: u32,
-    target_version: u32,
-) -> Vec<Difference> {
-    let same_major = source_version / 10_000 == target_version / 10_000;
-    let mut there: BTreeMap<String, &Item> = items(target).map(|item| (item.key(), item)).collect();
+pub(super) fn compare(source: &Plan, target: &Plan, majors: Majors) -> Vec<Difference> {
+    let mut there: BTreeMap<String, &Item> =
+        items(target).map(|item| (form::key(item, majors), item)).collect();
     let mut differences = Vec::new();
     for item in items(source) {
-        let key = item.key();
-        match there.remove(&key) {
-            None => differences.push(Difference::new(key, "is missing on the target")),
-            Some(twin) => differences.extend(differing(item, twin, same_major)),
+        match there.remove(&form::key(item, majors)) {
+            None if form::comes_with_the_major(item, majors) => {}
+            None => differences.push(Difference::new(item.key(), "is missing on the target")),
+            Some(twin) => differences.extend(differing(item, twin, majors)),
         }
     }
-    differences.extend(there.into_keys().map(|key| Difference::new(key, "is on the target only")));
+    let alone = there.into_values().filter(|item| !form::comes_with_the_major(item, majors));
+    differences.extend(alone.map(|item| Difference::new(item.key(), "is on the target only")));
     differences
 }
 
@@ -37,32 +34,73 @@ fn is_ours(item: &Item) -> bool {
         || item.schema.is_none() && (item.name == schema || item.name == format!("SCHEMA {schema}"))
 }
 
-fn differing(source: &Item, target: &Item, same_major: bool) -> Option<Difference> {
-    let statements = |item: &Item| -> Vec<String> {
-        let all = item.create.iter().chain(&item.decorate);
-        if same_major { all.cloned().collect() } else { all.map(|sql| plain(sql)).collect() }
-    };
-    let (here, there) = (statements(source), statements(target));
-    if here == there {
+fn differing(source: &Item, target: &Item, majors: Majors) -> Option<Difference> {
+    if form::equal(source, target, majors) {
         return None;
     }
     let mut difference = Difference::new(source.key(), "is defined differently");
     if !source.secret && !target.secret {
+        let (here, there) = (statements(source), statements(target));
         let at = here.iter().zip(&there).take_while(|(a, b)| a == b).count();
-        let statement = |all: &[String]| all.get(at).cloned().unwrap_or_else(|| "(nothing)".to_owned());
+        let statement = |all: &[&String]| all.get(at).map_or("(nothing)".to_owned(), |sql| (*sql).clone());
         difference.definitions = Some((statement(&here), statement(&there)));
     }
     Some(difference)
 }
 
-/// A statement without what servers of different majors write differently though it means the same: white space, and
-/// parentheses around expressions.
-fn plain(sql: &str) -> String {
-    let mut text = String::with_capacity(sql.len());
-    for word in sql.split_whitespace() {
-        text.push_str(word);
-        text.push(' ');
+fn statements(item: &Item) -> Vec<&String> {
+    item.create.iter().chain(&item.decorate).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ddl::Section;
+    use crate::schema::{Class, ObjectId};
+
+    const SAME: Majors = Majors { source: 15, target: 15 };
+
+    fn plan(tables: &[(&str, &str)]) -> Plan {
+        let id = ObjectId::new(Class::Relation, 1);
+        let item = |&(name, sql): &(&str, &str)| {
+            let mut item = Item::new(id, "TABLE", Section::PreData, Some("s"), name);
+            item.create.push(sql.to_owned());
+            item
+        };
+        Plan { items: tables.iter().map(item).collect(), ..Plan::default() }
     }
-    text.retain(|c| c != '(' && c != ')');
-    text
+
+    #[test]
+    fn every_difference_is_named() {
+        let source = plan(&[("a", "x"), ("b", "x"), ("c", "x")]);
+        let target = plan(&[("b", "y"), ("c", "x"), ("d", "x")]);
+        let found: Vec<String> =
+            compare(&source, &target, SAME).iter().map(|d| format!("{} {}", d.object, d.what)).collect();
+        assert_eq!(
+            found,
+            [
+                "TABLE s.a is missing on the target",
+                "TABLE s.b is defined differently",
+                "TABLE s.d is on the target only"
+            ]
+        );
+    }
+
+    #[test]
+    fn definitions_with_secrets_are_not_shown() {
+        let (mut source, target) = (plan(&[("a", "password x")]), plan(&[("a", "password y")]));
+        source.items[0].secret = true;
+        let found = compare(&source, &target, SAME);
+        assert_eq!((found.len(), found[0].definitions.clone()), (1, None));
+    }
+
+    #[test]
+    fn the_state_of_pgstream_is_no_difference() {
+        let mut target = plan(&[]);
+        let id = ObjectId::new(Class::Namespace, 1);
+        target.items.push(Item::new(id, "SCHEMA", Section::PreData, None, "pgstream"));
+        target.items.push(Item::new(id, "COMMENT", Section::PreData, None, "SCHEMA pgstream"));
+        target.items.push(Item::new(id, "TABLE", Section::PreData, Some("pgstream"), "part"));
+        assert!(compare(&plan(&[]), &target, SAME).is_empty());
+    }
 }
