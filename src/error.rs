@@ -103,6 +103,15 @@ impl Error {
         self
     }
 
+    /// Keeps of a server's error `what` alone: its detail and context may hold values of rows.
+    #[must_use]
+    pub fn without_values(mut self, what: impl Into<String>) -> Error {
+        self.0.what = what.into();
+        self.0.detail = None;
+        self.0.hint = None;
+        self
+    }
+
     /// Adds a detail, a full sentence; details add up, one a line.
     #[must_use]
     pub fn with_detail(mut self, detail: impl Into<String>) -> Error {

@@ -9,6 +9,7 @@ pub mod ddl;
 pub mod error;
 pub mod migrate;
 pub mod progress;
+pub mod replication;
 pub mod schema;
 pub mod sql;
 pub mod state;

@@ -10,6 +10,7 @@ mod failures;
 mod harness;
 mod layers;
 mod migrate;
+mod replication;
 mod resume;
 mod servers;
 mod tls;

@@ -27,6 +27,7 @@ pub mod role;
 pub mod sequence;
 pub mod server;
 pub mod table;
+pub mod target_table;
 pub mod text_search;
 pub mod trigger;
 pub mod view;

@@ -2,8 +2,12 @@
 //!
 //! In: additions by the workers, from any thread. Out: [`Progress::snapshot`], a consistent enough picture for a person. Nothing here fails.
 
+mod stream;
+
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+pub use stream::{StreamProgress, StreamSnapshot};
 
 /// What a migration is doing, and how far it is. Shared by reference.
 #[derive(Debug, Default)]

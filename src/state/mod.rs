@@ -13,7 +13,9 @@
 //! | `relation` | a table whose rows are copied | when the copy is planned |
 //! | `part` | a piece of a table copied by one COPY | when planned (`pending`), with its COPY (`done`) |
 //! | `omission` | something that stays behind, and why | when it is found |
+//! | `checkpoint` | how far the stream is applied | with each applied batch |
 
+pub mod checkpoint;
 mod item;
 mod lock;
 mod migration;

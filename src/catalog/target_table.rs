@@ -1,0 +1,93 @@
+//! A table as whoever applies changes to it must know it: its columns, how their values are compared, and what identifies a row.
+
+use serde::Deserialize;
+
+use crate::error::Result;
+use crate::sql::literal;
+use crate::wire::Connection;
+
+/// A table that changes are applied to.
+#[derive(Debug, Clone, Deserialize)]
+pub struct TargetTable {
+    /// `r` for a table, `p` for a partitioned table, and others, as in `pg_class.relkind`.
+    pub kind: String,
+    /// Whether row security applies to this session, so that COPY would be refused.
+    pub row_security: bool,
+    /// The columns, in their order.
+    pub columns: Vec<TargetColumn>,
+    /// The columns of its primary key, or else of a unique index that can identify any row; empty when there is none.
+    pub key: Vec<String>,
+}
+
+/// A column of it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct TargetColumn {
+    /// The name.
+    pub name: String,
+    /// The data type's OID.
+    pub type_oid: u32,
+    /// The OID of the type under all domains.
+    pub base_type: u32,
+    /// The type modifier, -1 for none.
+    pub type_modifier: i32,
+    /// The type, as DDL writes it.
+    pub type_name: String,
+    /// Whether it is generated from other columns.
+    pub generated: bool,
+    /// Whether it is an identity column that only the system gives values to (`GENERATED ALWAYS AS IDENTITY`).
+    pub identity_always: bool,
+    /// Whether its collation may find different strings equal, or is one that isn't built in, which may.
+    pub collated: bool,
+    /// The type's equality operator as SQL text, such as `OPERATOR(pg_catalog.=)`; `None` when it has none.
+    pub equality: Option<String>,
+}
+
+/// The table `schema.name` of the connected database, or `None` when there is none.
+pub async fn read_target_table(
+    connection: &mut Connection,
+    schema: &str,
+    name: &str,
+) -> Result<Option<TargetTable>> {
+    let generated = if connection.version() >= 120_000 { "a.attgenerated <> ''" } else { "false" };
+    let key_columns = if connection.version() >= 110_000 { "i.indnkeyatts" } else { "i.indnatts" };
+    let sql = format!(
+        "SELECT c.relkind::text AS kind, pg_catalog.row_security_active(c.oid) AS row_security, \
+         coalesce((SELECT json_agg(json_build_object('name', a.attname, 'type_oid', a.atttypid::int8, \
+            'base_type', b.type::int8, 'type_modifier', a.atttypmod, \
+            'type_name', pg_catalog.format_type(a.atttypid, a.atttypmod), 'generated', {generated}, \
+            'identity_always', a.attidentity = 'a', 'collated', a.attcollation NOT IN (0, 100, 950, 951), \
+            'equality', {EQUALITY}) ORDER BY a.attnum) \
+          FROM pg_catalog.pg_attribute a CROSS JOIN LATERAL ({BASE_TYPE}) b JOIN pg_catalog.pg_type t ON t.oid = b.type \
+          WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), '[]') AS columns, \
+         coalesce((SELECT (SELECT json_agg(a.attname ORDER BY k.place) FROM unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, place) \
+              JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum WHERE k.place <= {key_columns}) \
+            FROM pg_catalog.pg_index i \
+            WHERE i.indrelid = c.oid AND i.indisunique AND i.indimmediate AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL \
+              AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND NOT a.attnotnull AND a.attnum = ANY (i.indkey)) \
+            ORDER BY i.indisprimary DESC, i.indnatts, i.indexrelid LIMIT 1), '[]') AS key \
+         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE n.nspname = {} AND c.relname = {} AND c.relkind IN ('r', 'p', 'f', 'v')",
+        literal(schema),
+        literal(name),
+    );
+    Ok(super::fetch(connection, &sql).await?.pop())
+}
+
+/// The type under all domains of column `a`.
+const BASE_TYPE: &str = "WITH RECURSIVE d(type) AS (SELECT a.atttypid UNION ALL \
+     SELECT t.typbasetype FROM d JOIN pg_catalog.pg_type t ON t.oid = d.type WHERE t.typtype = 'd') \
+     SELECT d.type FROM d JOIN pg_catalog.pg_type t ON t.oid = d.type WHERE t.typtype <> 'd'";
+
+/// The equality operator of type `t`: that of its default B-tree or hash operator class, which for arrays, enums, ranges and
+/// composite types is the class of the pseudo-type, and for others may be that of a type with the same bytes.
+const EQUALITY: &str = "(SELECT pg_catalog.format('OPERATOR(%I.%s)', n.nspname, o.oprname) \
+     FROM pg_catalog.pg_opclass k JOIN pg_catalog.pg_am m ON m.oid = k.opcmethod AND m.amname IN ('btree', 'hash') \
+     JOIN pg_catalog.pg_amop p ON p.amopfamily = k.opcfamily AND p.amoplefttype = k.opcintype AND p.amoprighttype = k.opcintype \
+       AND p.amopstrategy = CASE m.amname WHEN 'btree' THEN 3 ELSE 1 END \
+     JOIN pg_catalog.pg_operator o ON o.oid = p.amopopr JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace \
+     WHERE k.opcdefault AND (k.opcintype = t.oid \
+       OR k.opcintype = pg_catalog.to_regtype(CASE WHEN t.typtype = 'e' THEN 'anyenum' WHEN t.typtype = 'r' THEN 'anyrange' \
+            WHEN t.typtype = 'm' THEN 'anymultirange' WHEN t.typtype = 'c' THEN 'record' WHEN t.typcategory = 'A' THEN 'anyarray' END) \
+       OR EXISTS (SELECT FROM pg_catalog.pg_cast x WHERE x.castsource = t.oid AND x.casttarget = k.opcintype \
+            AND x.castmethod = 'b' AND x.castcontext = 'i')) \
+     ORDER BY k.opcintype = t.oid DESC, m.amname LIMIT 1)";

@@ -1,0 +1,283 @@
+//! From messages to transactions in the order of their commits.
+//!
+//! In: the walsender's messages, in order. Out: [`Event`]s, of which each transaction is one Begin, its changes and one Commit, never interleaved with
+//! another. Transactions that the source streams while they run are held back, in memory and, above a budget, in temporary files
+//! ([`Spill`]), until their commit arrives; what a rolled-back subtransaction wrote is left out. What may fail: a message that isn't
+//! in its form or place, and the temporary files.
+//!
+//! **Positions.** A transaction is known by the LSN of its commit record (`final_lsn` of Begin, `commit_lsn` of Commit). What lies before the start of
+//! the stream is applied already and is left out, except for what it says of relations. Rows' LSNs are never
+//! compared with anything: they aren't monotonic, and a commit's end is the next transaction's begin.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use pgstream_proto::ParseError;
+use pgstream_proto::lsn::Lsn;
+use pgstream_proto::pgoutput::{
+    Begin, Commit, Decoder, Delete, Insert, Message, ProtocolVersion, Relation, Truncate, Update,
+};
+use pgstream_proto::replication::StreamMessage;
+
+use super::spill::{Reader, Spill};
+use crate::error::{Error, Result};
+
+/// What the applier acts on.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// A committed transaction's changes follow.
+    Begin(Begin),
+    /// What a table looks like from here on.
+    Relation(Relation),
+    /// A new row.
+    Insert(Insert),
+    /// A changed row.
+    Update(Update),
+    /// A removed row.
+    Delete(Delete),
+    /// Emptied tables.
+    Truncate(Truncate),
+    /// The transaction ends.
+    Commit(Commit),
+    /// No transaction is open, and every commit before this position has been seen.
+    Idle(Lsn),
+}
+
+/// How much of streamed transactions is kept in memory, and where the rest goes.
+#[derive(Debug, Clone)]
+pub(super) struct Budget {
+    /// Bytes of messages in memory, over all transactions.
+    pub(super) memory: usize,
+    /// The folder of temporary files.
+    pub(super) directory: PathBuf,
+}
+
+/// Puts the transactions of one stream together.
+#[derive(Debug)]
+pub(super) struct Assembler {
+    version: ProtocolVersion,
+    decoder: Decoder,
+    /// Commits before it are applied already.
+    start: Lsn,
+    /// An ordinary transaction is open; true when it is applied already.
+    open: Option<bool>,
+    /// The streamed transaction whose chunk is being received.
+    chunk: Option<u32>,
+    streamed: HashMap<u32, Streamed>,
+    held: usize,
+    budget: Budget,
+    replay: Option<Replay>,
+}
+
+/// A transaction that is streamed while it runs.
+#[derive(Debug, Default)]
+struct Streamed {
+    /// The beginning, if memory did not hold it.
+    file: Option<Spill>,
+    /// The rest: messages with the ID of the subtransaction they belong to.
+    memory: Vec<(u32, Bytes)>,
+    bytes: usize,
+    rolled_back: HashSet<u32>,
+}
+
+/// A streamed transaction that has committed, on its way to the applier.
+#[derive(Debug)]
+struct Replay {
+    decoder: Decoder,
+    file: Option<Reader>,
+    memory: std::vec::IntoIter<(u32, Bytes)>,
+    rolled_back: HashSet<u32>,
+    commit: Commit,
+}
+
+fn malformed(error: ParseError) -> Error {
+    Error::failed(format!("could not read the replication stream: {error}"))
+}
+
+impl Assembler {
+    /// At the start of a stream of this version from this position.
+    pub(super) fn new(version: ProtocolVersion, start: Lsn, budget: Budget) -> Assembler {
+        Assembler {
+            version,
+            decoder: Decoder::new(version),
+            start,
+            open: None,
+            chunk: None,
+            streamed: HashMap::new(),
+            held: 0,
+            budget,
+            replay: None,
+        }
+    }
+
+    /// Takes the next message. After every call, [`Assembler::next`] gives what else there is before the next message is due.
+    pub(super) fn take(&mut self, message: StreamMessage) -> Result<Option<Event>> {
+        match message {
+            StreamMessage::PrimaryKeepalive { wal_end, .. } => {
+                let idle = self.open.is_none() && self.chunk.is_none();
+                Ok(idle.then_some(Event::Idle(wal_end)))
+            }
+            StreamMessage::XLogData { data, .. } => match self.chunk {
+                Some(top) if !matches!(data.first(), Some(b'E')) => self.hold(top, data).map(|()| None),
+                _ => {
+                    let decoded = self.decoder.decode(data).map_err(malformed)?;
+                    self.on(decoded.message)
+                }
+            },
+        }
+    }
+
+    /// The next event of a streamed transaction that has committed; `None` when there is no more.
+    pub(super) fn next(&mut self) -> Result<Option<Event>> {
+        let Some(replay) = &mut self.replay else { return Ok(None) };
+        while let Some((xid, data)) = replay.next()? {
+            if replay.rolled_back.contains(&xid) {
+                continue;
+            }
+            let decoded = replay.decoder.decode(data).map_err(malformed)?;
+            if let Some(event) = change(decoded.message) {
+                return Ok(Some(event));
+            }
+        }
+        let commit = self.replay.take().map(|replay| replay.commit);
+        Ok(commit.map(Event::Commit))
+    }
+
+    fn on(&mut self, message: Message) -> Result<Option<Event>> {
+        match message {
+            Message::Begin(begin) => {
+                let applied = begin.final_lsn < self.start;
+                self.open = Some(applied);
+                Ok((!applied).then_some(Event::Begin(begin)))
+            }
+            Message::Commit(commit) => {
+                let applied = self.open.take() == Some(true);
+                Ok((!applied).then_some(Event::Commit(commit)))
+            }
+            Message::StreamStart(start) => {
+                if start.first_segment {
+                    self.forget(start.xid);
+                }
+                self.streamed.entry(start.xid).or_default();
+                self.chunk = Some(start.xid);
+                Ok(None)
+            }
+            Message::StreamStop => {
+                self.chunk = None;
+                Ok(None)
+            }
+            Message::StreamAbort(abort) if abort.subxid == abort.xid => {
+                self.forget(abort.xid);
+                Ok(None)
+            }
+            Message::StreamAbort(abort) => {
+                if let Some(streamed) = self.streamed.get_mut(&abort.xid) {
+                    streamed.rolled_back.insert(abort.subxid);
+                }
+                Ok(None)
+            }
+            Message::StreamCommit(end) => self.replay(end.xid, end.commit),
+            Message::BeginPrepare(_)
+            | Message::Prepare(_)
+            | Message::StreamPrepare(_)
+            | Message::CommitPrepared(_)
+            | Message::RollbackPrepared(_) => {
+                Err(Error::failed("the replication slot decodes prepared transactions before their commit")
+                    .with_detail("pgstream applies a prepared transaction when it is committed.")
+                    .with_hint("Let pgstream make the slot itself, without TWO_PHASE."))
+            }
+            message => {
+                let event = change(message);
+                let known = matches!(event, Some(Event::Relation(_)));
+                Ok(event.filter(|_| known || self.open == Some(false)))
+            }
+        }
+    }
+
+    /// Keeps a message of the streamed transaction `top`.
+    fn hold(&mut self, top: u32, data: Bytes) -> Result<()> {
+        // Origins and logical messages change no rows. The other messages of a chunk have the ID first.
+        let kept = matches!(data.first(), Some(b'R' | b'I' | b'U' | b'D' | b'T'));
+        let Some(&[a, b, c, d]) = data.get(1..5).and_then(|xid| xid.first_chunk()).filter(|_| kept) else {
+            // Decoded for the sake of its form alone.
+            return self.decoder.decode(data).map(drop).map_err(malformed);
+        };
+        let xid = u32::from_be_bytes([a, b, c, d]);
+        let Some(streamed) = self.streamed.get_mut(&top) else { return Ok(()) };
+        streamed.bytes += data.len();
+        self.held += data.len();
+        streamed.memory.push((xid, data));
+        if self.held > self.budget.memory { self.spill() } else { Ok(()) }
+    }
+
+    /// Moves the transaction that takes the most memory into its file.
+    fn spill(&mut self) -> Result<()> {
+        let Some((&xid, streamed)) = self.streamed.iter_mut().max_by_key(|(_, streamed)| streamed.bytes)
+        else {
+            return Ok(());
+        };
+        let file = match &mut streamed.file {
+            Some(file) => file,
+            none => none.insert(Spill::create(&self.budget.directory, xid)?),
+        };
+        for (xid, data) in streamed.memory.drain(..) {
+            file.append(xid, &data)?;
+        }
+        self.held -= std::mem::take(&mut streamed.bytes);
+        Ok(())
+    }
+
+    fn forget(&mut self, xid: u32) {
+        if let Some(streamed) = self.streamed.remove(&xid) {
+            self.held -= streamed.bytes;
+        }
+    }
+
+    fn replay(&mut self, xid: u32, commit: Commit) -> Result<Option<Event>> {
+        let streamed = self.streamed.remove(&xid).unwrap_or_default();
+        self.held -= streamed.bytes;
+        if commit.commit_lsn < self.start {
+            return Ok(None);
+        }
+        // The messages were cut out of chunks, so a decoder that stands in one reads them.
+        let mut decoder = Decoder::new(self.version);
+        let mut start = BytesMut::from(&b"S"[..]);
+        start.put_u32(xid);
+        start.put_u8(1);
+        decoder.decode(start.freeze()).map_err(malformed)?;
+        let begin = Begin { final_lsn: commit.commit_lsn, committed_at: commit.committed_at, xid };
+        self.replay = Some(Replay {
+            decoder,
+            file: streamed.file.map(Spill::into_reader).transpose()?,
+            memory: streamed.memory.into_iter(),
+            rolled_back: streamed.rolled_back,
+            commit,
+        });
+        Ok(Some(Event::Begin(begin)))
+    }
+}
+
+impl Replay {
+    fn next(&mut self) -> Result<Option<(u32, Bytes)>> {
+        if let Some(file) = &mut self.file {
+            match file.next()? {
+                Some(record) => return Ok(Some(record)),
+                None => self.file = None,
+            }
+        }
+        Ok(self.memory.next())
+    }
+}
+
+/// The event of a message inside a transaction; `None` for what changes no rows.
+fn change(message: Message) -> Option<Event> {
+    match message {
+        Message::Relation(relation) => Some(Event::Relation(relation)),
+        Message::Insert(insert) => Some(Event::Insert(insert)),
+        Message::Update(update) => Some(Event::Update(update)),
+        Message::Delete(delete) => Some(Event::Delete(delete)),
+        Message::Truncate(truncate) => Some(Event::Truncate(truncate)),
+        _ => None,
+    }
+}

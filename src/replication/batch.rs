@@ -1,0 +1,91 @@
+//! When a group of source transactions becomes a commit on the target, and when inserts become a COPY. Pure but for the clock.
+
+use std::time::{Duration, Instant};
+
+use pgstream_proto::lsn::Lsn;
+use pgstream_proto::pgoutput::Tuple;
+use pgstream_proto::timestamp::Timestamp;
+
+/// A group is committed at the first commit of the source past one of these; a group of one transaction may be larger.
+const MOST_CHANGES: u64 = 10_000;
+const MOST_BYTES: usize = 8 << 20;
+const LONGEST: Duration = Duration::from_millis(50);
+
+/// Inserts of one relation, one after the other, from which on a COPY is cheaper than as many statements.
+const COPY_ROWS: usize = 20;
+const COPY_BYTES: usize = 256 << 10;
+
+/// The source transactions that are applied in one transaction of the target.
+#[derive(Debug)]
+pub(super) struct Group {
+    /// When its first change was applied.
+    pub(super) started: Instant,
+    /// Changes of rows so far.
+    pub(super) changes: u64,
+    /// Source transactions that are complete.
+    pub(super) transactions: u64,
+    /// Bytes of messages so far.
+    pub(super) bytes: usize,
+}
+
+/// Where the stream stands when a source transaction has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Position {
+    /// The end of its commit record.
+    pub(super) end: Lsn,
+    /// When it committed on the source.
+    pub(super) committed_at: Option<Timestamp>,
+}
+
+impl Group {
+    pub(super) fn new(now: Instant) -> Group {
+        Group { started: now, changes: 0, transactions: 0, bytes: 0 }
+    }
+
+    /// Whether it should be committed as soon as its last source transaction is complete, though more are waiting.
+    pub(super) fn is_full(&self, now: Instant) -> bool {
+        self.changes >= MOST_CHANGES || self.bytes >= MOST_BYTES || now - self.started >= LONGEST
+    }
+}
+
+/// Inserts of one relation that follow each other.
+#[derive(Debug)]
+pub(super) struct Run {
+    /// The relation's OID on the source.
+    pub(super) relation: u32,
+    /// The rows, until a COPY begins.
+    pub(super) rows: Vec<Tuple>,
+    /// Bytes of `rows`.
+    pub(super) bytes: usize,
+    /// Rows sent by a COPY that has begun.
+    pub(super) copied: Option<u64>,
+}
+
+impl Run {
+    pub(super) fn new(relation: u32) -> Run {
+        Run { relation, rows: Vec::new(), bytes: 0, copied: None }
+    }
+
+    /// Whether it is long enough for a COPY to begin.
+    pub(super) fn is_worth_a_copy(&self) -> bool {
+        self.rows.len() >= COPY_ROWS || (self.rows.len() > 1 && self.bytes >= COPY_BYTES)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_full_by_changes_bytes_or_time() {
+        let start = Instant::now();
+        let mut group = Group::new(start);
+        assert!(!group.is_full(start));
+        assert!(group.is_full(start + LONGEST));
+        group.changes = MOST_CHANGES;
+        assert!(group.is_full(start));
+        let mut group = Group::new(start);
+        group.bytes = MOST_BYTES;
+        assert!(group.is_full(start));
+    }
+}

@@ -1,0 +1,351 @@
+//! Following the source: start from the checkpoint, receive and apply until told to end, and start again when a server goes away.
+//!
+//! ```text
+//! checks ─► START_REPLICATION at the checkpoint ─► receive ═ chunks ═► apply ─► Ended
+//!    ▲                                                 └──── any failure ────┐
+//!    │   connection lost: again, later and later ◄───────────────────────────┤
+//!    └── a group failed: again, one source transaction at a time ◄───────────┘   alone, it fails the run
+//! ```
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pgstream_proto::lsn::Lsn;
+use pgstream_proto::pgoutput::ProtocolVersion;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::apply::{Applier, OnConflict, Parts};
+use super::assemble::{Assembler, Budget, Event};
+use super::failure::Halt;
+use super::feedback::Feedback;
+use super::filter::Filter;
+use super::slot::{self, Resumable};
+use super::stream::{Chunk, Receiver};
+use super::target;
+use crate::config::{Config, Side};
+use crate::error::{Error, ErrorKind, Result};
+use crate::progress::StreamProgress;
+use crate::sql::{ident, literal};
+use crate::state::checkpoint;
+use crate::wire::{Connection, CopyBoth, Settings};
+
+/// What to follow, and how.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The source database.
+    pub source: Config,
+    /// The target database; its schema `pgstream` holds the checkpoint.
+    pub target: Config,
+    /// The slot on the source.
+    pub slot: String,
+    /// The publication on the source.
+    pub publication: String,
+    /// What to do about an UPDATE or DELETE whose row is not on the target.
+    pub on_conflict: OnConflict,
+    /// Whether large transactions are received while they run, where the source can (PostgreSQL 14).
+    pub streaming: bool,
+    /// In place of UTF8, for databases whose bytes have no known encoding (SQL_ASCII).
+    pub client_encoding: Option<String>,
+    /// Bytes of unfinished streamed transactions that are kept in memory.
+    pub memory: usize,
+    /// The folder for the rest of them.
+    pub spill_directory: PathBuf,
+    /// How long a server may be gone before following fails.
+    pub patience: Duration,
+}
+
+impl Options {
+    /// With the usual limits.
+    pub fn new(source: Config, target: Config, slot: String, publication: String) -> Options {
+        Options {
+            source,
+            target,
+            slot,
+            publication,
+            on_conflict: OnConflict::Stop,
+            streaming: true,
+            client_encoding: None,
+            memory: 32 << 20,
+            spill_directory: PathBuf::from("/tmp"),
+            patience: Duration::from_secs(600),
+        }
+    }
+
+    fn settings(&self, replication: bool) -> Settings {
+        let settings = if replication { Settings::replication() } else { Settings::session() };
+        match &self.client_encoding {
+            Some(encoding) => settings.with_client_encoding(encoding),
+            None => settings,
+        }
+    }
+}
+
+/// Why following ended, with nothing wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was asked to stop; the checkpoint stands at this position, durable.
+    Stopped(Lsn),
+    /// Everything up to the position asked for is applied and durable.
+    Reached(Lsn),
+    /// The rows of this relation (its OID on the source) must be copied again under a new snapshot: a row moved between parts that were copied under
+    /// different snapshots, and not all of its values are on the target. Nothing of that change is applied.
+    Recopy(u32),
+}
+
+/// First and longest wait before another try.
+const WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// How often a change that fails for a passing reason (a deadlock, say) is tried again.
+const TRIES: u32 = 5;
+
+/// How long an idle advance waits to be stored: a quiet database should not make the target write all the time.
+const IDLE_ADVANCE: Duration = Duration::from_secs(10);
+
+/// How long a commit that nothing follows may stay undurable.
+const UNDURABLE: Duration = Duration::from_millis(200);
+
+/// Follows the source from the target's checkpoint until `stop` is told, or until everything up to the position in `until` is applied (it may be set at
+/// any time), with changes filtered by `filter`. Takes up the stream again when a server goes away.
+///
+/// # Errors
+/// A checkpoint that the slot doesn't fit; a schema that doesn't fit; a change that can't be applied; a server that stays away. The target
+/// holds exactly the changes up to its checkpoint then, and the next call goes on from there.
+pub async fn follow(
+    options: &Options,
+    filter: &Filter,
+    mut until: watch::Receiver<Option<Lsn>>,
+    stop: &CancellationToken,
+    progress: &Arc<StreamProgress>,
+) -> Result<Ended> {
+    let mut careful_until = Lsn::INVALID;
+    let mut wait = WAITS.0;
+    let mut tries = 0;
+    let mut gone_since: Option<Instant> = None;
+    let mut best = Lsn::INVALID;
+    loop {
+        let attempt = Attempt { options, filter, until: &mut until, stop, progress, careful_until };
+        let halt = match Box::pin(attempt.run()).await {
+            Ok(ended) => return Ok(ended),
+            Err(halt) => halt,
+        };
+        let applied = progress.snapshot().applied;
+        if applied > best {
+            (best, wait, tries, gone_since) = (applied, WAITS.0, 0, None);
+        }
+        let error = match halt {
+            Halt::Recopy(relation) => return Ok(Ended::Recopy(relation)),
+            Halt::Group(error, commit) => {
+                tracing::info!("{error}: applying again one transaction at a time up to {commit}");
+                careful_until = commit;
+                continue;
+            }
+            Halt::Change(error) => {
+                tries += 1;
+                let passing = error.sqlstate().is_some_and(|s| s.class() == "40" || s.as_str() == "55P03");
+                if !passing || tries >= TRIES {
+                    return Err(error);
+                }
+                error
+            }
+            Halt::Error(error) => {
+                let busy = error.sqlstate().is_some_and(|s| s.as_str() == "55006");
+                if error.kind() != ErrorKind::Connection && !busy {
+                    return Err(error);
+                }
+                let since = *gone_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= options.patience {
+                    return Err(error);
+                }
+                error
+            }
+        };
+        progress.add_reconnect();
+        tracing::warn!("{error}; trying again in {} ms", wait.as_millis());
+        tokio::select! {
+            () = stop.cancelled() => return Ok(Ended::Stopped(best)),
+            () = tokio::time::sleep(wait) => {}
+        }
+        wait = (wait * 2).min(WAITS.1);
+    }
+}
+
+/// One stream, from its start to whatever ends it.
+struct Attempt<'a> {
+    options: &'a Options,
+    filter: &'a Filter,
+    until: &'a mut watch::Receiver<Option<Lsn>>,
+    stop: &'a CancellationToken,
+    progress: &'a Arc<StreamProgress>,
+    careful_until: Lsn,
+}
+
+impl Attempt<'_> {
+    async fn run(mut self) -> Result<Ended, Halt> {
+        let options = self.options;
+        let settings = options.settings(false);
+        let (mut session, role) = target::open(&options.target, &settings).await?;
+        let lookup = Connection::connect(&options.target, Side::Target, &settings).await?;
+        let Some(checkpoint) = checkpoint::read(&mut session).await? else {
+            return Err(Error::failed("the target has no checkpoint to follow the source from").into());
+        };
+        let mut source = Connection::connect(&options.source, Side::Source, &options.settings(true)).await?;
+        let Resumable { timeline, interval } =
+            slot::check_resume(&mut source, &options.slot, &checkpoint).await?;
+        // The last run may have committed without waiting for the disk.
+        checkpoint::make_durable(&mut session, timeline).await?;
+        let start = checkpoint.applied;
+        let version = ProtocolVersion::newest_of(source.version());
+        let command = start_command(options, version, start);
+        let stream = CopyBoth::start(source, &command).await.map_err(|e| slot::explain(e, &options.slot))?;
+
+        self.progress.set_applied(start, None);
+        self.progress.set_durable(start);
+        let (durable, durable_seen) = watch::channel(start);
+        let (chunks, received) = mpsc::channel(1024);
+        let finish = CancellationToken::new();
+        let receiver = Receiver {
+            stream,
+            chunks,
+            durable: durable_seen,
+            feedback: Feedback::new(start),
+            progress: self.progress.clone(),
+            interval,
+            finish: finish.clone(),
+        };
+        let receiver = AbortOnDropHandle::new(tokio::spawn(receiver.run()));
+        let budget = Budget { memory: options.memory, directory: options.spill_directory.clone() };
+        let assembler = Assembler::new(version, start, budget);
+        let applier = Applier::new(Parts {
+            target: session,
+            lookup,
+            role,
+            on_conflict: options.on_conflict,
+            filter: self.filter.clone(),
+            progress: self.progress.clone(),
+            durable,
+            checkpoint: start,
+            careful_until: self.careful_until,
+        })?;
+        let applied = self.apply(applier, assembler, received).await;
+        finish.cancel();
+        let received = match receiver.await {
+            Ok(received) => received,
+            Err(e) => Err(Error::failed(format!("the receiving task ended unexpectedly: {e}"))),
+        };
+        match (applied, received) {
+            (Ok(Some(ended)), _) => Ok(ended),
+            // The applier ran dry because the receiver had ended.
+            (Ok(None), Err(error)) => Err(error.into()),
+            (Ok(None), Ok(())) => Err(Error::connection("the replication stream ended").into()),
+            (Err(halt), _) => Err(halt),
+        }
+    }
+
+    /// Applies what comes; `None` when nothing comes any more.
+    async fn apply(
+        &mut self,
+        mut applier: Applier,
+        mut assembler: Assembler,
+        mut chunks: mpsc::Receiver<Chunk>,
+    ) -> Result<Option<Ended>, Halt> {
+        let mut idle_stored = Instant::now();
+        loop {
+            let chunk = match chunks.try_recv() {
+                Ok(chunk) => chunk,
+                Err(mpsc::error::TryRecvError::Disconnected) => return Ok(None),
+                Err(mpsc::error::TryRecvError::Empty)
+                    if applier.has_group() && !applier.is_in_transaction() =>
+                {
+                    applier.commit(self.stop.is_cancelled()).await?;
+                    continue;
+                }
+                Err(mpsc::error::TryRecvError::Empty) => {
+                    if applier.has_group() {
+                        applier.send().await?;
+                    } else if let Some(ended) = self.ended(&mut applier).await? {
+                        return Ok(Some(ended));
+                    }
+                    let due = if applier.is_in_transaction() {
+                        None
+                    } else if !applier.is_durable() {
+                        Some(Instant::now() + UNDURABLE)
+                    } else if applier.position() > applier.checkpoint() {
+                        Some(idle_stored + IDLE_ADVANCE)
+                    } else {
+                        None
+                    };
+                    tokio::select! {
+                        chunk = chunks.recv() => match chunk {
+                            Some(chunk) => chunk,
+                            None => return Ok(None),
+                        },
+                        () = sleep_until(due) => {
+                            applier.commit(true).await?;
+                            idle_stored = Instant::now();
+                            continue;
+                        }
+                        () = self.stop.cancelled(), if !self.stop.is_cancelled() => continue,
+                        Ok(()) = self.until.changed() => continue,
+                    }
+                }
+            };
+            for (message, size) in chunk.messages {
+                let mut event = assembler.take(message)?;
+                while let Some(next) = event {
+                    let committed = matches!(next, Event::Commit(_));
+                    applier.apply(next, size).await?;
+                    if committed && let Some(ended) = self.ended(&mut applier).await? {
+                        return Ok(Some(ended));
+                    }
+                    event = assembler.next()?;
+                }
+            }
+            if !applier.is_in_transaction()
+                && let Some(ended) = self.ended(&mut applier).await?
+            {
+                return Ok(Some(ended));
+            }
+        }
+    }
+
+    /// Whether following should end here, between two source transactions; what is applied is committed then, durably. A stop in the middle of a
+    /// transaction leaves it to the next run.
+    async fn ended(&mut self, applier: &mut Applier) -> Result<Option<Ended>, Halt> {
+        let until = *self.until.borrow();
+        let reached = until.is_some_and(|lsn| applier.position() >= lsn);
+        let stopped = self.stop.is_cancelled();
+        if !reached && !stopped {
+            return Ok(None);
+        }
+        if applier.is_in_transaction() {
+            return Ok(Some(Ended::Stopped(applier.checkpoint())));
+        }
+        if applier.has_group() || applier.position() > applier.checkpoint() || !applier.is_durable() {
+            applier.commit(true).await?;
+        }
+        let lsn = applier.checkpoint();
+        Ok(Some(if reached { Ended::Reached(lsn) } else { Ended::Stopped(lsn) }))
+    }
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn start_command(options: &Options, version: ProtocolVersion, start: Lsn) -> String {
+    let streaming = options.streaming && version >= ProtocolVersion::V2;
+    format!(
+        "START_REPLICATION SLOT {} LOGICAL {start} (proto_version '{}', publication_names {}{})",
+        ident(&options.slot),
+        version.number(),
+        literal(&ident(&options.publication)),
+        if streaming { ", streaming 'on'" } else { "" },
+    )
+}

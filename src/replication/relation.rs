@@ -1,0 +1,267 @@
+//! What the stream says of a relation, mapped on the target's table of the same name.
+//!
+//! In: a Relation message and the target's table. Out: [`Mapped`]: for each column of the stream, the column of the target with the same name; and
+//! what identifies a row. Fails when the table is missing or a column doesn't fit: the source's schema has changed, and
+//! the stream stops before the first change that the target could not take whole.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use pgstream_proto::pgoutput::{Relation, ReplicaIdentity};
+
+use crate::catalog::target_table::{TargetColumn, TargetTable};
+use crate::error::{Error, Result};
+use crate::sql::{ident, qualified};
+
+use super::statement::Shape;
+
+/// A relation of the stream and its table on the target.
+#[derive(Debug)]
+pub(super) struct Mapped {
+    /// The table as SQL writes it.
+    pub(super) table: String,
+    /// The table for messages.
+    pub(super) name: String,
+    /// Whether its rows are in partitions.
+    pub(super) partitioned: bool,
+    /// Whether COPY may be used.
+    pub(super) copy: bool,
+    /// The target's columns, in the order of the stream's; `None` where the target generates the value.
+    pub(super) columns: Vec<Option<Column>>,
+    /// What identifies a row.
+    pub(super) key: Key,
+    /// Prepared statements by what they do.
+    pub(super) prepared: HashMap<Shape, Arc<str>>,
+}
+
+/// A column of the target.
+#[derive(Debug)]
+pub(super) struct Column {
+    /// The name, quoted.
+    pub(super) name: String,
+    /// The data type's OID, by which parameters are typed.
+    pub(super) type_oid: u32,
+    /// `GENERATED ALWAYS AS IDENTITY`.
+    pub(super) identity_always: bool,
+    /// The equality operator.
+    pub(super) equality: Option<String>,
+    /// Whether equal values are the same value, down to their text form.
+    pub(super) exact: bool,
+}
+
+/// What identifies a row of the relation.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Key {
+    /// The values of these columns of the stream.
+    Columns(Vec<usize>),
+    /// The whole row: there may be several alike, of which one is meant.
+    Row,
+}
+
+/// OIDs of built-in types whose equality finds only identical values: bool, bytea, char, name, int8, int2, int4, text, oid, varchar, date, time,
+/// timestamp, timestamptz, bit, varbit, uuid, pg_lsn, macaddr, macaddr8, inet, cidr.
+const EXACT: &[u32] = &[
+    16, 17, 18, 19, 20, 21, 23, 25, 26, 1043, 1082, 1083, 1114, 1184, 1560, 1562, 2950, 3220, 829, 774, 869,
+    650,
+];
+
+/// The first OID that isn't a built-in object's.
+const FIRST_USER_OID: u32 = 16_384;
+
+impl Mapped {
+    /// Maps `relation` on `table`.
+    ///
+    /// # Errors
+    /// A table or a column that is missing on the target, or whose type can't take every value of the source.
+    pub(super) fn new(relation: &Relation, table: Option<TargetTable>) -> Result<Mapped> {
+        let name = format!("{}.{}", relation.namespace, relation.name);
+        let Some(table) = table else {
+            return Err(drift(format!("table \"{name}\" of the source is not on the target")).with_hint(
+                "Create it on the target as it is on the source, then run the same command again.",
+            ));
+        };
+        let by_name: HashMap<&str, &TargetColumn> =
+            table.columns.iter().map(|c| (c.name.as_str(), c)).collect();
+        let columns = relation.columns.iter().map(|source| {
+            let Some(target) = by_name.get(source.name.as_str()) else {
+                return Err(drift(format!(
+                    "column \"{}\" of table \"{name}\" of the source is not on the target",
+                    source.name
+                ))
+                .with_hint(format!(
+                    "Add it on the target as it is on the source (ALTER TABLE {} ADD COLUMN {} …), then run the same command again.",
+                    qualified(&relation.namespace, &relation.name),
+                    ident(&source.name),
+                )));
+            };
+            if target.generated {
+                return Ok(None);
+            }
+            if !fits(source.type_oid, source.type_modifier, target) {
+                return Err(drift(format!(
+                    "column \"{}\" of table \"{name}\" has another type on the source than on the target",
+                    source.name
+                ))
+                .with_detail(format!("On the target it is {}.", target.type_name))
+                .with_hint(format!(
+                    "Change it on the target (ALTER TABLE {} ALTER COLUMN {} TYPE …), then run the same command again.",
+                    qualified(&relation.namespace, &relation.name),
+                    ident(&source.name),
+                )));
+            }
+            Ok(Some(Column {
+                name: ident(&target.name),
+                type_oid: target.type_oid,
+                identity_always: target.identity_always,
+                equality: target.equality.clone(),
+                exact: EXACT.contains(&target.base_type) && !target.collated && target.equality.is_some(),
+            }))
+        });
+        let columns: Vec<Option<Column>> = columns.collect::<Result<_>>()?;
+        Ok(Mapped {
+            table: qualified(&relation.namespace, &relation.name),
+            partitioned: table.kind == "p",
+            copy: !table.row_security && table.kind != "v",
+            key: key(relation, &table, &columns),
+            columns,
+            name,
+            prepared: HashMap::new(),
+        })
+    }
+
+    /// The names of the columns that identify a row, for messages.
+    pub(super) fn key_names(&self) -> Vec<&str> {
+        match &self.key {
+            Key::Row => Vec::new(),
+            Key::Columns(indexes) => {
+                indexes.iter().filter_map(|&i| Some(self.columns.get(i)?.as_ref()?.name.as_str())).collect()
+            }
+        }
+    }
+}
+
+fn drift(what: String) -> Error {
+    Error::failed(what).with_detail(
+        "The schema has changed since it was copied. The stream stops before the first change that does not fit; nothing is lost, \
+         and the replication slot keeps what follows.",
+    )
+}
+
+/// With FULL, the old row is known whole, and the target's own key finds it without reading the table.
+fn key(relation: &Relation, table: &TargetTable, columns: &[Option<Column>]) -> Key {
+    let place = |name: &String| relation.columns.iter().position(|c| c.name == *name);
+    let indexes: Vec<usize> = match relation.replica_identity {
+        ReplicaIdentity::Full => table.key.iter().map_while(place).collect(),
+        _ => (0..relation.columns.len()).filter(|&i| relation.columns[i].key).collect(),
+    };
+    let complete = relation.replica_identity != ReplicaIdentity::Full || indexes.len() == table.key.len();
+    let usable = |&i: &usize| columns[i].as_ref().is_some_and(|c| c.equality.is_some());
+    if complete && !indexes.is_empty() && indexes.iter().all(usable) {
+        Key::Columns(indexes)
+    } else {
+        Key::Row
+    }
+}
+
+/// Whether every value of the source's type can be a value of the target's column. User-defined types have other OIDs on
+/// each side and are compared by the server when it reads a value's text.
+fn fits(type_oid: u32, type_modifier: i32, target: &TargetColumn) -> bool {
+    const VARCHAR: u32 = 1043;
+    const TEXT: u32 = 25;
+    if type_oid >= FIRST_USER_OID {
+        return true;
+    }
+    if type_oid == target.base_type {
+        let wider = type_oid == VARCHAR && type_modifier <= target.type_modifier && type_modifier >= 0;
+        return target.type_modifier == -1 || type_modifier == target.type_modifier || wider;
+    }
+    // int2 → int4 → int8, varchar → text, json → jsonb is no such case: it changes the text.
+    matches!((type_oid, target.base_type), (21, 23 | 20) | (23, 20) | (VARCHAR, TEXT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pgstream_proto::pgoutput::Column as Published;
+
+    fn published(name: &str, type_oid: u32, type_modifier: i32, key: bool) -> Published {
+        Published { key, name: name.to_owned(), type_oid, type_modifier }
+    }
+
+    fn column(name: &str, type_oid: u32, type_modifier: i32) -> TargetColumn {
+        TargetColumn {
+            name: name.to_owned(),
+            type_oid,
+            base_type: type_oid,
+            type_modifier,
+            type_name: "some type".to_owned(),
+            generated: false,
+            identity_always: false,
+            collated: false,
+            equality: Some("OPERATOR(pg_catalog.=)".to_owned()),
+        }
+    }
+
+    fn table(columns: Vec<TargetColumn>, key: &[&str]) -> TargetTable {
+        let key = key.iter().map(|&k| k.to_owned()).collect();
+        TargetTable { kind: "r".to_owned(), row_security: false, columns, key }
+    }
+
+    fn relation(replica_identity: ReplicaIdentity, columns: Vec<Published>) -> Relation {
+        Relation { oid: 1, namespace: "s".to_owned(), name: "t".to_owned(), replica_identity, columns }
+    }
+
+    #[test]
+    fn columns_are_matched_by_name_whatever_their_order() {
+        let source = relation(
+            ReplicaIdentity::Default,
+            vec![published("a", 23, -1, true), published("b", 25, -1, false)],
+        );
+        let target = table(vec![column("b", 25, -1), column("gone", 16, -1), column("a", 20, -1)], &["a"]);
+        let mapped = Mapped::new(&source, Some(target)).unwrap();
+        let names: Vec<_> = mapped.columns.iter().flatten().map(|c| c.name.as_str()).collect();
+        assert_eq!(names, ["\"a\"", "\"b\""]);
+        assert_eq!(mapped.key, Key::Columns(vec![0]));
+    }
+
+    #[test]
+    fn a_missing_table_or_column_stops_and_is_named() {
+        let source = relation(ReplicaIdentity::Default, vec![published("new", 23, -1, false)]);
+        let error = Mapped::new(&source, None).unwrap_err();
+        assert_eq!(error.to_string(), "table \"s.t\" of the source is not on the target");
+        let error = Mapped::new(&source, Some(table(vec![], &[]))).unwrap_err();
+        assert_eq!(error.to_string(), "column \"new\" of table \"s.t\" of the source is not on the target");
+    }
+
+    #[test]
+    fn a_type_may_be_wider_on_the_target_and_not_narrower() {
+        for (source, target, fit) in [
+            ((23, -1), (20, -1), true),
+            ((20, -1), (23, -1), false),
+            ((1043, 14), (1043, 24), true),
+            ((1043, 24), (1043, 14), false),
+            ((1043, -1), (1043, 14), false),
+            ((1043, 14), (25, -1), true),
+            ((1700, 655_366), (1700, 655_365), false),
+            ((1700, 655_366), (1700, -1), true),
+            ((20_000, -1), (30_000, -1), true),
+            ((114, -1), (3802, -1), false),
+        ] {
+            assert_eq!(
+                fits(source.0, source.1, &column("c", target.0, target.1)),
+                fit,
+                "{source:?} {target:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn full_identity_uses_the_targets_key_where_it_has_one() {
+        let columns = || vec![published("a", 23, -1, true), published("b", 114, -1, true)];
+        let target = |key: &[&str]| Some(table(vec![column("a", 23, -1), column("b", 114, -1)], key));
+        let full = relation(ReplicaIdentity::Full, columns());
+        assert_eq!(Mapped::new(&full, target(&["a"])).unwrap().key, Key::Columns(vec![0]));
+        assert_eq!(Mapped::new(&full, target(&[])).unwrap().key, Key::Row);
+        assert_eq!(Mapped::new(&full, target(&["a", "absent"])).unwrap().key, Key::Row);
+    }
+}

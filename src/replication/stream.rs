@@ -1,0 +1,141 @@
+//! The receiving end of the stream: a task of its own, so that the source hears from us whatever the target does.
+//!
+//! In: the walsender's bytes. Out: chunks of messages to the applier, at most so many bytes at a time, and reports to the source ([`Feedback`]). A
+//! request for a reply is answered at once; besides that, a report goes out on a timer, also while the applier can't take more
+//! and while one huge message is still arriving. What may fail: the connection, or a message that isn't in its form.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use pgstream_proto::replication::StreamMessage;
+use pgstream_proto::timestamp::Timestamp;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::feedback::Feedback;
+use crate::error::{Error, Result};
+use crate::progress::StreamProgress;
+use crate::wire::CopyBoth;
+use pgstream_proto::lsn::Lsn;
+
+/// Bytes of messages that may wait for the applier.
+const WAITING: usize = 32 << 20;
+
+/// How long the source is given to end the stream in order.
+const GOODBYE: Duration = Duration::from_secs(3);
+
+/// Messages that arrived together; their share of what may wait is free again when they are dropped.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    pub(super) messages: Vec<(StreamMessage, usize)>,
+    _share: OwnedSemaphorePermit,
+}
+
+/// What the receiver works with.
+pub(super) struct Receiver {
+    pub(super) stream: CopyBoth,
+    pub(super) chunks: mpsc::Sender<Chunk>,
+    /// Up to where the target's commits are durable.
+    pub(super) durable: watch::Receiver<Lsn>,
+    pub(super) feedback: Feedback,
+    pub(super) progress: Arc<StreamProgress>,
+    /// How often the source hears from us at least.
+    pub(super) interval: Duration,
+    /// Told when the applier has ended: the last report is sent and the stream ends.
+    pub(super) finish: CancellationToken,
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_unix_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+impl Receiver {
+    /// Receives until the applier ends or the stream does.
+    pub(super) async fn run(mut self) -> Result<()> {
+        let room = Arc::new(Semaphore::new(WAITING));
+        let mut timer = tokio::time::interval(self.interval);
+        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut waiting: Option<(Vec<(StreamMessage, usize)>, usize)> = None;
+        loop {
+            if waiting.is_none() {
+                waiting = self.arrived()?;
+            }
+            if waiting.is_none() && self.stream.is_ended() {
+                return Err(Error::connection("the source ended the replication stream"));
+            }
+            let reads = waiting.is_none();
+            // A message larger than all the room takes all of it.
+            let share = waiting.as_ref().map_or(0, |(_, bytes)| (*bytes).clamp(1, WAITING));
+            tokio::select! {
+                biased;
+                () = self.finish.cancelled() => return self.end().await,
+                _ = timer.tick() => self.report(true),
+                changed = self.durable.changed() => {
+                    // The sender is gone when the applier is.
+                    if changed.is_err() {
+                        return self.end().await;
+                    }
+                    let durable = *self.durable.borrow_and_update();
+                    self.feedback.durable(durable);
+                    if self.feedback.is_due() {
+                        self.report(false);
+                    }
+                }
+                permit = room.clone().acquire_many_owned(share as u32), if !reads => {
+                    let (Ok(share), Some((messages, _))) = (permit, waiting.take()) else { continue };
+                    // The channel is wide: what bounds it is the room above.
+                    if self.chunks.send(Chunk { messages, _share: share }).await.is_err() {
+                        return self.end().await;
+                    }
+                }
+                done = self.stream.exchange(reads), if reads || self.stream.has_outbound() => done?,
+            }
+        }
+    }
+
+    /// The messages that have arrived whole, and their bytes.
+    fn arrived(&mut self) -> Result<Option<(Vec<(StreamMessage, usize)>, usize)>> {
+        let mut messages = Vec::new();
+        let mut bytes = 0;
+        let mut reply = false;
+        while bytes < WAITING {
+            let Some(body) = self.stream.next()? else { break };
+            let size = body.len();
+            let message = StreamMessage::parse(body)
+                .map_err(|e| Error::connection(format!("protocol violation by the source: {e}")))?;
+            let end = match &message {
+                StreamMessage::XLogData { end, .. } => *end,
+                StreamMessage::PrimaryKeepalive { wal_end, reply_requested, .. } => {
+                    reply |= reply_requested;
+                    self.progress.set_source(*wal_end);
+                    *wal_end
+                }
+            };
+            self.feedback.received(end);
+            self.progress.set_received(end);
+            bytes += size;
+            messages.push((message, size));
+        }
+        if reply {
+            self.report(false);
+        }
+        Ok((!messages.is_empty()).then_some((messages, bytes)))
+    }
+
+    fn report(&mut self, reply_requested: bool) {
+        let update = self.feedback.report(now(), reply_requested);
+        update.write(self.stream.outbound());
+        self.progress.set_confirmed(self.feedback.reported());
+    }
+
+    /// Sends the last report and ends the stream. A source that is gone has nothing to be told.
+    async fn end(mut self) -> Result<()> {
+        self.feedback.durable(*self.durable.borrow());
+        self.report(false);
+        // What it would have sent comes again from the checkpoint; what it has heard is only ahead of what it must know.
+        let _ = tokio::time::timeout(GOODBYE, self.stream.finish()).await;
+        Ok(())
+    }
+}

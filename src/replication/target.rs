@@ -1,0 +1,59 @@
+//! The session that changes are applied in.
+//!
+//! In: the target. Out: a session whose commits don't wait for the disk (the applier makes them durable itself, and reports no position before),
+//! whose statements are planned once, and in which triggers and foreign keys are silent, where that is permitted.
+
+use crate::config::{Config, Side};
+use crate::error::Result;
+use crate::wire::{Connection, Settings};
+
+/// Whether triggers, rules and foreign keys act on what is applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TriggerRole {
+    /// `session_replication_role = replica`: only those that are enabled ALWAYS or for REPLICA.
+    Replica,
+    /// All do, as in any session: user triggers and foreign keys must be made after the last change is applied.
+    Origin,
+}
+
+/// How the session may set its role.
+const AIVEN_FUNCTION: &str = "SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
+     WHERE n.nspname = 'aiven_extras' AND p.proname = 'session_replication_role' \
+       AND pg_catalog.has_function_privilege(p.oid, 'EXECUTE') AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')";
+
+/// Silences triggers and foreign keys in this session by whichever route is permitted: the setting itself (superusers, and since PostgreSQL 15
+/// whoever was granted it), or the function of the extension aiven_extras.
+pub async fn silence_triggers(target: &mut Connection) -> Result<TriggerRole> {
+    match target.execute("SET session_replication_role = replica").await {
+        Ok(()) => return Ok(TriggerRole::Replica),
+        Err(error) if error.sqlstate().is_some_and(|s| s.class() == "42") => {}
+        Err(error) => return Err(error),
+    }
+    if target.query(AIVEN_FUNCTION, &[]).await?.is_empty() {
+        return Ok(TriggerRole::Origin);
+    }
+    match target.query("SELECT aiven_extras.session_replication_role('replica')", &[]).await {
+        Ok(_) => {}
+        Err(error) if error.sqlstate().is_some_and(|s| s.class() == "42") => return Ok(TriggerRole::Origin),
+        Err(error) => return Err(error),
+    }
+    let row = target.query_one("SELECT pg_catalog.current_setting('session_replication_role')", &[]).await?;
+    Ok(if row.text(0) == Some("replica") { TriggerRole::Replica } else { TriggerRole::Origin })
+}
+
+/// Opens the session.
+pub(super) async fn open(config: &Config, settings: &Settings) -> Result<(Connection, TriggerRole)> {
+    let mut target = Connection::connect(config, Side::Target, settings).await?;
+    // A table that was empty when a statement was planned may have grown by the time it runs: never read it whole for the sake of a plan made
+    // then, if there is an index.
+    let mut statements = vec!["SET synchronous_commit = off", "SET enable_seqscan = off"];
+    if target.version() >= 110_000 {
+        statements.push("SET jit = off");
+    }
+    if target.version() >= 120_000 {
+        statements.push("SET plan_cache_mode = force_generic_plan");
+    }
+    target.pipeline(&statements).await?;
+    let role = silence_triggers(&mut target).await?;
+    Ok((target, role))
+}

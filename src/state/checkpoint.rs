@@ -1,0 +1,94 @@
+//! How far the stream is applied: one row, written in the transaction of each applied batch.
+//!
+//! The row is compared before it is replaced: a batch whose predecessor isn't the one it knows fails. A session that a dead process left behind on the
+//! target may still hold a batch that a newer process applies again; whichever commits first wins, and the other fails here.
+
+use pgstream_proto::lsn::Lsn;
+
+use crate::error::{Error, Result};
+use crate::sql::literal;
+use crate::wire::Connection;
+
+/// Up to where the target holds every change of the source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// System identifier of the source's cluster.
+    pub system_identifier: String,
+    /// Timeline of the source when the row was written.
+    pub timeline: u32,
+    /// The replication slot that the stream comes from.
+    pub slot: String,
+    /// The end of the last applied commit, or a later position with nothing to apply in between. The stream starts here.
+    pub applied: Lsn,
+    /// When the last applied transaction committed on the source, as the target writes it.
+    pub source_committed_at: Option<String>,
+    /// When the row was written.
+    pub updated_at: String,
+}
+
+/// The table; one page holds many versions of its row, so that updates stay in place (fillfactor).
+const TABLE: &str = "CREATE TABLE IF NOT EXISTS pgstream.checkpoint (
+        only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),
+        system_identifier text NOT NULL,
+        timeline bigint NOT NULL,
+        slot text NOT NULL,
+        applied pg_lsn NOT NULL,
+        source_committed_at timestamptz,
+        updated_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()) WITH (fillfactor = 10)";
+
+/// Replaces the position $1 by $2; $3 is the source's commit time in microseconds since 2000, or null. Fails with
+/// `division_by_zero` unless the row stands at $1.
+pub const ADVANCE: &str = "WITH moved AS (UPDATE pgstream.checkpoint SET applied = $2, \
+     source_committed_at = coalesce('2000-01-01 00:00:00+00'::timestamptz + $3 * interval '1 microsecond', source_committed_at), \
+     updated_at = pg_catalog.clock_timestamp() WHERE only_one AND applied = $1 RETURNING 1) \
+     SELECT 1 / count(*) FROM moved";
+
+/// OIDs of the parameters of [`ADVANCE`]: pg_lsn, pg_lsn, float8.
+pub const ADVANCE_TYPES: &[u32] = &[3220, 3220, 701];
+
+/// The statements that make the table and its first row: the slot's consistent point. Run them in one transaction.
+pub fn create(system_identifier: &str, timeline: u32, slot: &str, consistent_point: Lsn) -> [String; 2] {
+    let row = format!(
+        "INSERT INTO pgstream.checkpoint (system_identifier, timeline, slot, applied) VALUES ({}, {timeline}, {}, '{consistent_point}') \
+         ON CONFLICT (only_one) DO UPDATE SET system_identifier = excluded.system_identifier, timeline = excluded.timeline, \
+         slot = excluded.slot, applied = excluded.applied, source_committed_at = NULL, updated_at = excluded.updated_at",
+        literal(system_identifier),
+        literal(slot),
+    );
+    [TABLE.to_owned(), row]
+}
+
+/// The checkpoint, or `None` where there is none.
+pub async fn read(target: &mut Connection) -> Result<Option<Checkpoint>> {
+    let there = target
+        .query_one("SELECT pg_catalog.to_regclass('pgstream.checkpoint') IS NOT NULL", &[])
+        .await?
+        .is_true(0);
+    if !there {
+        return Ok(None);
+    }
+    let rows = target
+        .query(
+            "SELECT system_identifier, timeline, slot, applied, source_committed_at, updated_at FROM pgstream.checkpoint",
+            &[],
+        )
+        .await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    Ok(Some(Checkpoint {
+        system_identifier: row.value(0)?,
+        timeline: row.value(1)?,
+        slot: row.value(2)?,
+        applied: row.value::<String>(3)?.parse().map_err(|e| Error::failed(format!("{e}")))?,
+        source_committed_at: row.optional(4)?,
+        updated_at: row.value(5)?,
+    }))
+}
+
+/// Waits until the checkpoint, and so every commit before it, survives a crash of the target, and notes the timeline that the source is on.
+pub async fn make_durable(target: &mut Connection, timeline: u32) -> Result<()> {
+    let update = format!(
+        "UPDATE pgstream.checkpoint SET timeline = {timeline}, updated_at = pg_catalog.clock_timestamp()"
+    );
+    let statements = ["BEGIN", "SET LOCAL synchronous_commit = on", update.as_str(), "COMMIT"];
+    target.pipeline(&statements).await.map_err(Error::from)
+}

@@ -1,0 +1,4 @@
+//! The stream between real servers: changes of the source arrive on the target, exactly once.
+
+mod changes;
+mod stream;

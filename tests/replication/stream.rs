@@ -1,0 +1,121 @@
+//! A stream of a test: two databases, a publication, a slot, a checkpoint, and runs of `follow` between them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pgstream::config::{self, Config, Environment, Side};
+use pgstream::error::Error;
+use pgstream::progress::StreamProgress;
+use pgstream::replication::{
+    Ended, Filter, Options, Published, SlotRequest, create_publication, create_slot, end_position, follow,
+    identify_system,
+};
+use pgstream::state::checkpoint;
+use pgstream::wire::{Connection, Settings};
+use pgstream_proto::lsn::Lsn;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::harness::{Cluster, Database};
+
+/// A source and a target with the same schema, and all that a stream between them needs.
+pub(super) struct Stream<'a> {
+    pub(super) source: Database<'a>,
+    pub(super) target: Database<'a>,
+    pub(super) options: Options,
+    pub(super) filter: Filter,
+    pub(super) progress: Arc<StreamProgress>,
+    pub(super) consistent_point: Lsn,
+    runtime: tokio::runtime::Runtime,
+}
+
+/// How a database is reached; no variable of the environment is looked at.
+pub(super) fn config(database: &Database<'_>, side: Side) -> Config {
+    config::resolve(&database.uri(), side, &Environment::empty()).expect("the harness gives a valid URI")
+}
+
+impl<'a> Stream<'a> {
+    /// Makes `schema` on both sides and starts to record changes of all tables.
+    pub(super) fn between(source: &'a Cluster, target: &'a Cluster, schema: &str) -> Stream<'a> {
+        let (source, target) = (source.create_database("source"), target.create_database("target"));
+        source.execute(schema);
+        target.execute(schema);
+        Stream::over(source, target)
+    }
+
+    /// Over databases that have the same content.
+    pub(super) fn over(source: Database<'a>, target: Database<'a>) -> Stream<'a> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("a runtime starts");
+        let (from, to) = (config(&source, Side::Source), config(&target, Side::Target));
+        let name = format!("pgstream_{}", source.name());
+        let (consistent_point, identity) = runtime.block_on(async {
+            let mut session = Connection::connect(&from, Side::Source, &Settings::session()).await.unwrap();
+            create_publication(&mut session, &name, &Published::AllTables).await.unwrap();
+            let request = SlotRequest { name: &name, temporary: false, timeout: Duration::from_secs(30) };
+            let mut slot = create_slot(&from, &request, |_| {}).await.unwrap();
+            let identity = identify_system(&mut slot.connection).await.unwrap();
+            (slot.consistent_point, identity)
+        });
+        target.execute("CREATE SCHEMA IF NOT EXISTS pgstream");
+        for statement in
+            checkpoint::create(&identity.system_identifier, identity.timeline, &name, consistent_point)
+        {
+            target.execute(&statement);
+        }
+        Stream {
+            source,
+            target,
+            options: Options::new(from, to, name.clone(), name),
+            filter: Filter::new(HashMap::new()),
+            progress: Arc::default(),
+            consistent_point,
+            runtime,
+        }
+    }
+
+    /// Applies all that the source has committed by now.
+    #[track_caller]
+    pub(super) fn catch_up(&self) {
+        match self.try_catch_up() {
+            Ok(Ended::Reached(_)) => {}
+            Ok(other) => panic!("following ended unexpectedly: {other:?}"),
+            Err(error) => panic!("{error}\ndetail: {:?}\nhint: {:?}", error.detail(), error.hint()),
+        }
+    }
+
+    /// As [`Stream::catch_up`], with whatever comes of it.
+    pub(super) fn try_catch_up(&self) -> Result<Ended, Error> {
+        self.runtime.block_on(async {
+            let mut session =
+                Connection::connect(&self.options.source, Side::Source, &Settings::session()).await?;
+            let end = end_position(&mut session).await?;
+            let (_until, until) = watch::channel(Some(end));
+            let stop = CancellationToken::new();
+            let run = follow(&self.options, &self.filter, until, &stop, &self.progress);
+            tokio::time::timeout(Duration::from_secs(100), run).await.expect("following ends in time")
+        })
+    }
+
+    /// The rows of a query on both sides, which must be the same.
+    #[track_caller]
+    pub(super) fn expect_same(&self, query: &str) -> Vec<Vec<String>> {
+        let (source, target) = (self.source.query(query), self.target.query(query));
+        assert_eq!(source, target, "source and target differ: {query}");
+        source
+    }
+}
+
+impl Drop for Stream<'_> {
+    fn drop(&mut self) {
+        // A cluster that is shared must not keep the log of every test.
+        let _ = self.source.try_execute(&format!(
+            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '{}' AND NOT active",
+            self.options.slot
+        ));
+    }
+}
