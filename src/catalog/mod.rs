@@ -56,7 +56,7 @@ pub async fn read(connection: &mut Connection) -> Result<Database> {
         let reason = "its options are shown only to its role, the owner of the server and superusers";
         ("USER MAPPING".to_owned(), format!("{role} SERVER {}", m.server), reason.to_owned())
     }));
-    Ok(Database {
+    let database = Database {
         version: connection.version(),
         name: name.first().and_then(|row| row.text(0)).unwrap_or_default().to_owned(),
         properties: database::read_properties(connection).await?,
@@ -100,7 +100,10 @@ pub async fn read(connection: &mut Connection) -> Result<Database> {
         extension_dependencies: note::read_extension_dependencies(connection).await?,
         dependencies: dependency::read_dependencies(connection).await?,
         unread,
-    })
+    };
+    // On a target it would get into what the server stores as text: lists in settings, options of dictionaries.
+    connection.execute("SET quote_all_identifiers = off").await?;
+    Ok(database)
 }
 
 /// Runs `sql` and turns each row into a `T` by the names of its columns, through the server's `row_to_json`: arrays and nested
