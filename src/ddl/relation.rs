@@ -58,7 +58,7 @@ pub(super) fn foreign_options(options: &[FdwOption]) -> String {
 }
 
 /// The subcommands of ALTER TABLE that give the column what CREATE TABLE cannot say in every version.
-pub(super) fn column_subcommands(context: &Context<'_>, column: &Column) -> Vec<String> {
+pub(super) fn column_subcommands(column: &Column) -> Vec<String> {
     let alter = format!("ALTER COLUMN {}", ident(&column.name));
     let mut subcommands = Vec::new();
     if let Some(target) = column.statistics {
@@ -67,11 +67,6 @@ pub(super) fn column_subcommands(context: &Context<'_>, column: &Column) -> Vec<
     if let Some(storage) = &column.storage {
         subcommands.push(format!("{alter} SET STORAGE {storage}"));
     }
-    if let Some(compression) = &column.compression
-        && context.options.toast_compression
-    {
-        subcommands.push(format!("{alter} SET COMPRESSION {compression}"));
-    }
     if !column.options.is_empty() {
         subcommands.push(format!("{alter} SET ({})", storage_parameters(&column.options, &[])));
     }
@@ -79,6 +74,17 @@ pub(super) fn column_subcommands(context: &Context<'_>, column: &Column) -> Vec<
         subcommands.push(format!("{alter} OPTIONS ({})", foreign_options(&column.foreign_options)));
     }
     subcommands
+}
+
+/// The statements that give columns their compression methods. A server may be built without one; the table is whole all the same.
+pub(super) fn compressions(context: &Context<'_>, subject: &str, columns: &[Column]) -> Vec<String> {
+    let compressed = columns.iter().filter(|_| context.options.toast_compression);
+    let compressed = compressed.filter_map(|column| Some((&column.name, column.compression.as_ref()?)));
+    compressed
+        .map(|(name, method)| {
+            format!("ALTER TABLE ONLY {subject} ALTER COLUMN {} SET COMPRESSION {method}", ident(name))
+        })
+        .collect()
 }
 
 /// ` USING method`, for relations that are not stored as the target's default would.

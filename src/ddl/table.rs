@@ -4,7 +4,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::relation::{column_subcommands, foreign_options, in_parentheses, name, tablespace, using, with};
+use super::relation::{
+    column_subcommands, compressions, foreign_options, in_parentheses, name, tablespace, using, with,
+};
 use super::{Context, Item, Plan, Section};
 use crate::schema::constraint::{Constraint, ConstraintKind};
 use crate::schema::table::{Column, ColumnDefault, Persistence, ReplicaIdentity, Table, TableKind};
@@ -71,6 +73,7 @@ fn create(context: &Context<'_>, table: &Table, checks: &[&Constraint]) -> Item 
     if !subcommands.is_empty() {
         item.create.push(format!("{} ONLY {subject}\n    {}", alter(table), subcommands.join(",\n    ")));
     }
+    item.decorate.extend(compressions(context, &subject, &table.columns));
     item
 }
 
@@ -168,7 +171,7 @@ fn subcommands(context: &Context<'_>, table: &Table) -> Vec<String> {
         if let Some(default) = column.default.as_ref().filter(|d| d.separate && !is_apart(context, d)) {
             subcommands.push(set_default(column, default));
         }
-        subcommands.extend(column_subcommands(context, column));
+        subcommands.extend(column_subcommands(column));
     }
     match table.replica_identity {
         // Foreign tables have it in the catalog, and can't be given it.

@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::relation::{bare, column_subcommands, tablespace, using, with};
+use super::relation::{bare, column_subcommands, compressions, tablespace, using, with};
 use super::{Context, Item, Plan, Section};
 use crate::schema::view::View;
 use crate::schema::{Class, ObjectId};
@@ -90,10 +90,11 @@ fn materialized(context: &Context<'_>, view: &View) -> Item {
         tablespace(context, view.tablespace.as_deref()),
         bare(&view.definition)
     ));
-    let subcommands: Vec<_> = view.columns.iter().flat_map(|c| column_subcommands(context, c)).collect();
+    let subcommands: Vec<_> = view.columns.iter().flat_map(column_subcommands).collect();
     if !subcommands.is_empty() {
         item.create.push(format!("ALTER TABLE ONLY {subject}\n    {}", subcommands.join(",\n    ")));
     }
+    item.decorate.extend(compressions(context, &subject, &view.columns));
     item
 }
 

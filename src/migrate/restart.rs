@@ -76,7 +76,8 @@ async fn others_stay(target: &mut Connection, others: &[Item]) -> Result<()> {
 async fn drops(target: &mut Connection, items: &[Item]) -> Result<Vec<String>> {
     let mut classes = Vec::new();
     let mut oids = Vec::new();
-    for item in items.iter().rev().filter(|item| item.section != Section::Privileges) {
+    for item in items.iter().rev().filter(|item| item.section != Section::Privileges && item.kind != "INDEX")
+    {
         let Some(class) = catalog_name(item.id.class).filter(|_| stands_alone(item.id.class)) else {
             continue;
         };
