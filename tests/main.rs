@@ -12,5 +12,6 @@ mod layers;
 mod migrate;
 mod replication;
 mod resume;
+mod schema;
 mod servers;
 mod tls;
