@@ -86,6 +86,9 @@ fn statement(context: &Context<'_>, table: &Table, subject: &str, checks: &[&Con
     };
     let mut elements: Vec<String> = Vec::new();
     elements.extend(table.columns.iter().filter_map(|column| definition(context, table, column)));
+    if context.target_version >= NAMED_NOT_NULL {
+        elements.extend(inherited_columns_constraints(table));
+    }
     elements
         .extend(checks.iter().map(|check| format!("CONSTRAINT {} {}", ident(&check.name), check.definition)));
     let mut sql = format!("CREATE {kind} {subject}");
@@ -117,6 +120,20 @@ fn statement(context: &Context<'_>, table: &Table, subject: &str, checks: &[&Con
     }
     sql += &with(&table.options, &table.toast_options);
     sql + &tablespace(context, table.tablespace.as_deref())
+}
+
+/// From this server on NOT NULL is a constraint with a name, and CREATE TABLE takes one on a column that it doesn't list.
+const NAMED_NOT_NULL: u32 = 180_000;
+
+/// The table's own NOT NULL constraints on columns that INHERITS brings. Said later, by ALTER TABLE, one would merge into its parent's and
+/// take that one's name.
+fn inherited_columns_constraints(table: &Table) -> impl Iterator<Item = String> {
+    table.columns.iter().filter(|column| !table.lists(column)).filter_map(|column| {
+        let constraint = column.constraint.as_ref().filter(|c| c.is_local)?;
+        let name = constraint.name.as_ref().map(|n| format!("CONSTRAINT {} ", ident(n))).unwrap_or_default();
+        let inherit = if constraint.no_inherit { " NO INHERIT" } else { "" };
+        Some(format!("{name}NOT NULL {}{inherit}", ident(&column.name)))
+    })
 }
 
 /// The column's element in CREATE TABLE, where it has one.
@@ -161,12 +178,9 @@ fn definition(context: &Context<'_>, table: &Table, column: &Column) -> Option<S
 fn subcommands(context: &Context<'_>, table: &Table) -> Vec<String> {
     let mut subcommands = Vec::new();
     for column in &table.columns {
-        let listed = table.lists(column);
-        if let Some(constraint) = column.constraint.as_ref().filter(|c| !listed && c.is_local) {
-            subcommands.push(match &constraint.name {
-                None => format!("ALTER COLUMN {} SET NOT NULL", ident(&column.name)),
-                Some(name) => format!("ADD CONSTRAINT {} NOT NULL {}", ident(name), ident(&column.name)),
-            });
+        let has_own = !table.lists(column) && column.constraint.as_ref().is_some_and(|c| c.is_local);
+        if has_own && context.target_version < NAMED_NOT_NULL {
+            subcommands.push(format!("ALTER COLUMN {} SET NOT NULL", ident(&column.name)));
         }
         if let Some(default) = column.default.as_ref().filter(|d| d.separate && !is_apart(context, d)) {
             subcommands.push(set_default(column, default));

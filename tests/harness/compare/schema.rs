@@ -24,8 +24,8 @@ struct Rule {
 
 const RULES: &[Rule] = &[
     Rule {
-        why: "since 11 a trigger executes a FUNCTION; before, it was written PROCEDURE",
-        since: 11,
+        why: "since 12 a trigger is written as executing a FUNCTION; before, a PROCEDURE",
+        since: 12,
         types: &["TRIGGER", "EVENT TRIGGER"],
         text: |text| text.replace(" EXECUTE PROCEDURE ", " EXECUTE FUNCTION "),
     },
