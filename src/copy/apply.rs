@@ -37,6 +37,7 @@ const SESSION: &[&str] = &["SET check_function_bodies = off", "SET client_min_me
 pub async fn apply_items(target: &mut Connection, items: &[&Item], progress: &Progress) -> Result<Applied> {
     target.pipeline(SESSION).await?;
     let mut applied = Applied::default();
+    let mut refused = Vec::new();
     let mut rest = items;
     while !rest.is_empty() {
         let size = if applied.failed >= PATIENCE { 1 } else { BATCH.min(rest.len()) };
@@ -48,14 +49,17 @@ pub async fn apply_items(target: &mut Connection, items: &[&Item], progress: &Pr
             rest = later;
             continue;
         }
-        match apply_one(target, batch[good]).await? {
-            ItemOutcome::Failed => applied.failed += 1,
-            ItemOutcome::Partial => {
+        match apply_one(target, batch[good]).await.map_err(|e| after(e, &refused))? {
+            (ItemOutcome::Failed, reason) => {
+                applied.failed += 1;
+                refused.extend(reason.map(|reason| format!("{}: {reason}", batch[good].key())));
+            }
+            (ItemOutcome::Partial, _) => {
                 applied.made += 1;
                 // A role that is not there fails for each object that it owns.
                 applied.failed = applied.failed.max(PATIENCE);
             }
-            ItemOutcome::Done => applied.made += 1,
+            (ItemOutcome::Done, _) => applied.made += 1,
         }
         progress.add_items(1);
         rest = &rest[good + 1..];
@@ -91,8 +95,8 @@ async fn apply_batch(target: &mut Connection, batch: &[&Item]) -> Result<usize> 
     Ok(good)
 }
 
-/// Makes one item in its own transaction; what only decorates it may fail.
-async fn apply_one(target: &mut Connection, item: &Item) -> Result<ItemOutcome> {
+/// Makes one item in its own transaction; what only decorates it may fail. What came of it, and why it isn't whole.
+async fn apply_one(target: &mut Connection, item: &Item) -> Result<(ItemOutcome, Option<String>)> {
     let mut tries = 0;
     loop {
         let mut create = vec!["BEGIN".to_owned()];
@@ -109,8 +113,9 @@ async fn apply_one(target: &mut Connection, item: &Item) -> Result<ItemOutcome> 
         if must_stop(item, &error) {
             return Err(explain(item, error));
         }
-        target.execute(&record_item(item, ItemOutcome::Failed, Some(&error.to_string()))).await?;
-        return Ok(ItemOutcome::Failed);
+        let reason = error.to_string();
+        target.execute(&record_item(item, ItemOutcome::Failed, Some(&reason))).await?;
+        return Ok((ItemOutcome::Failed, Some(reason)));
     }
     let mut reasons = Vec::new();
     for statement in &item.decorate {
@@ -122,7 +127,12 @@ async fn apply_one(target: &mut Connection, item: &Item) -> Result<ItemOutcome> 
     let outcome = if reasons.is_empty() { ItemOutcome::Done } else { ItemOutcome::Partial };
     let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
     target.pipeline(&[record_item(item, outcome, reason.as_deref()), "COMMIT".to_owned()]).await?;
-    Ok(outcome)
+    Ok((outcome, reason))
+}
+
+/// An item may stop the run because one before it could not be made.
+fn after(error: Error, refused: &[String]) -> Error {
+    refused.iter().take(3).fold(error, |error, refused| error.with_detail(format!("Before that: {refused}.")))
 }
 
 /// Runs statements under a savepoint; the error of the one that fails, all being undone.

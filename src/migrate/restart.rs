@@ -76,8 +76,7 @@ async fn others_stay(target: &mut Connection, others: &[Item]) -> Result<()> {
 async fn drops(target: &mut Connection, items: &[Item]) -> Result<Vec<String>> {
     let mut classes = Vec::new();
     let mut oids = Vec::new();
-    for item in items.iter().rev().filter(|item| item.section != Section::Privileges && item.kind != "INDEX")
-    {
+    for item in items.iter().rev().filter(|item| is_dropped(item)) {
         let Some(class) = catalog_name(item.id.class).filter(|_| stands_alone(item.id.class)) else {
             continue;
         };
@@ -104,6 +103,12 @@ async fn drops(target: &mut Connection, items: &[Item]) -> Result<Vec<String>> {
 /// The class as PostgreSQL names it, `pg_class`; `None` for what has no catalog of its own.
 fn catalog_name(class: Class) -> Option<String> {
     serde_json::to_value(class).ok()?.as_str().map(str::to_owned)
+}
+
+/// Indexes go with their tables. Extensions stay: one that was there before was only found by CREATE EXTENSION IF NOT EXISTS, as plpgsql
+/// always is, and one that stays is found again.
+fn is_dropped(item: &Item) -> bool {
+    item.section != Section::Privileges && !matches!(item.kind, "INDEX" | "EXTENSION")
 }
 
 /// Kinds that are dropped by name; the others belong to a table, a view or a publication.
