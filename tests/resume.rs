@@ -47,7 +47,7 @@ fn killed_at_any_moment_the_same_command_again_ends_equal() {
     assert_equal(&source, &undisturbed);
 
     // Moments spread over the run, each on a target of its own; then one target that is cut short again and again.
-    const MOMENTS: u32 = 6;
+    const MOMENTS: u32 = 4;
     for moment in 1..=MOMENTS {
         let target = server(16).create_database("killed");
         let mut running = start(&source, &target);
