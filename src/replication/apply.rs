@@ -159,6 +159,11 @@ impl Applier {
         *self.durable.borrow() >= self.checkpoint
     }
 
+    /// Whether the source transaction that is being applied comes alone.
+    fn is_careful(&self) -> bool {
+        self.transaction.is_some_and(|lsn| lsn <= self.careful_until)
+    }
+
     /// Up to which commit LSN source transactions come alone.
     pub(super) fn careful_until(&self) -> Lsn {
         self.careful_until
@@ -221,6 +226,7 @@ impl Applier {
     pub(super) async fn commit(&mut self, wait: bool) -> Result<(), Halt> {
         self.end_run()?;
         self.begin()?;
+        self.confirm_rows().await?;
         let wait = wait || self.made_durable.elapsed() >= DURABLE_WITHIN;
         if wait {
             self.step("wait", Step::Setting)?;
@@ -250,6 +256,22 @@ impl Applier {
             self.made_durable = Instant::now();
             self.progress.set_durable(end);
             self.durable.send_replace(end);
+        }
+        Ok(())
+    }
+
+    /// Waits until every UPDATE and DELETE of the group has told that it found its row: finding none is no error to the server, which would
+    /// commit all the same.
+    async fn confirm_rows(&mut self) -> Result<(), Halt> {
+        let open = |e: &Expected| matches!(e.step, Step::Update | Step::Delete);
+        if !self.expected.iter().any(open) {
+            return Ok(());
+        }
+        self.pipeline.flush();
+        self.pipeline.send().await?;
+        while !self.expected.is_empty() {
+            let answer = self.pipeline.answer().await?;
+            self.check(answer)?;
         }
         Ok(())
     }
@@ -427,16 +449,15 @@ impl Applier {
         let identity = self.identity_columns(oid, old.as_ref(), &new)?;
         let identified = old.as_ref().unwrap_or(&new);
         let mut row = self.row(oid, identified)?;
-        let careful = self.transaction.is_some_and(|lsn| lsn <= self.careful_until);
         // Only ALTER TABLE lets such a column change: that it has not, which is nearly certain, is made part of the condition; if it
         // has, no row is found, and the transaction comes again, carefully.
-        let altered = if careful {
-            [identity.changed, identity.unsure].concat()
+        let (mut altered, mut kept) = (identity.changed, identity.kept);
+        if self.is_careful() {
+            altered.extend(identity.unsure);
         } else {
+            kept.extend(&identity.unsure);
             row.equal.extend(identity.unsure);
-            identity.changed
-        };
-        let kept = identity.kept;
+        }
         let mapped = self.mapped(oid)?;
         let set: Vec<usize> = (0..new.len())
             .filter(|i| mapped.columns.get(*i).is_some_and(Option::is_some))
@@ -469,10 +490,7 @@ impl Applier {
             let in_key = matches!(&mapped.key, Key::Columns(key) if key.contains(&i));
             match old.and_then(|old| old.get(i)) {
                 None if in_key => identity.kept.push(i),
-                None | Some(Value::Null) => {
-                    identity.unsure.push(i);
-                    identity.kept.push(i);
-                }
+                None | Some(Value::Null) => identity.unsure.push(i),
                 Some(value) if Some(value) == new.get(i) => identity.kept.push(i),
                 Some(_) => identity.changed.push(i),
             }
@@ -579,8 +597,7 @@ impl Applier {
         if self.run.as_ref().is_some_and(|run| run.relation != oid) {
             self.end_run()?;
         }
-        let careful = self.transaction.is_some_and(|lsn| lsn <= self.careful_until);
-        if careful || !self.mapped(oid)?.copy {
+        if self.is_careful() || !self.mapped(oid)?.copy {
             return self.insert_row(oid, &row);
         }
         let run = self.run.get_or_insert_with(|| Run::new(oid));

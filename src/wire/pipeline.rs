@@ -113,6 +113,11 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Asks for all answers so far; without it or a Sync, the server may keep some back.
+    pub fn flush(&mut self) {
+        frontend::flush(&mut self.connection.outbound);
+    }
+
     /// Ends a group of statements: the server answers all of them, and an error before it reaches no further.
     pub fn sync(&mut self) {
         frontend::sync(&mut self.connection.outbound);
@@ -145,7 +150,7 @@ impl Pipeline {
         self.answers.pop_front()
     }
 
-    /// The next answer; only for statements that are sent and followed by a Sync. Not cancel safe.
+    /// The next answer; only for statements that are sent and followed by a Sync or a flush. Not cancel safe.
     pub async fn answer(&mut self) -> Result<Answer> {
         loop {
             if let Some(answer) = self.answers.pop_front() {

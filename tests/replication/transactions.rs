@@ -1,0 +1,80 @@
+//! Transactions arrive whole, in the order of their commits, and only those that committed.
+
+use super::stream::Stream;
+use crate::harness::server;
+
+/// Large enough for a transaction to be streamed while it runs, when decoding may use 64 kB.
+fn small_memory(stream: &mut Stream<'_>) {
+    stream.options.source.options = Some("-c logical_decoding_work_mem=64kB".to_owned());
+}
+
+#[test]
+fn streamed_transactions_arrive_without_what_was_rolled_back() {
+    for major in [14, 15, 16, 18] {
+        for memory in [64 << 20, 10_000] {
+            let mut stream = Stream::between(server(major), server(major), "CREATE TABLE t (id int, v text)");
+            small_memory(&mut stream);
+            stream.options.memory = memory;
+            stream.source.execute(
+                "BEGIN; INSERT INTO t SELECT n, repeat('a', 50) FROM generate_series(1, 3000) n; \
+                 SAVEPOINT a; INSERT INTO t SELECT n, repeat('b', 50) FROM generate_series(3001, 6000) n; \
+                 SAVEPOINT b; INSERT INTO t SELECT n, repeat('c', 50) FROM generate_series(6001, 9000) n; ROLLBACK TO b; \
+                 INSERT INTO t SELECT n, repeat('d', 50) FROM generate_series(9001, 9500) n; RELEASE a; \
+                 SAVEPOINT e; INSERT INTO t SELECT n, repeat('e', 50) FROM generate_series(1, 3000) n; ROLLBACK TO e; \
+                 INSERT INTO t VALUES (-1, 'last'); COMMIT; \
+                 BEGIN; INSERT INTO t SELECT n, repeat('f', 50) FROM generate_series(1, 3000) n; ROLLBACK; INSERT INTO t VALUES (-2, 'after')",
+            );
+            stream.catch_up();
+            assert_eq!(stream.expect_same("SELECT id, v FROM t ORDER BY id, v").len(), 6502);
+        }
+    }
+}
+
+#[test]
+fn a_relation_described_in_a_rolled_back_part_is_not_believed() {
+    let mut stream = Stream::between(server(15), server(15), "CREATE TABLE t (id int, v text)");
+    small_memory(&mut stream);
+    stream.source.execute(
+        "BEGIN; INSERT INTO t SELECT n, 'a' FROM generate_series(1, 3000) n; SAVEPOINT s; ALTER TABLE t DROP v; ALTER TABLE t ADD w int; \
+         INSERT INTO t SELECT n, n FROM generate_series(1, 3000) n; ROLLBACK TO s; INSERT INTO t SELECT n, 'b' FROM generate_series(1, 3000) n; COMMIT; \
+         INSERT INTO t VALUES (0, 'c')",
+    );
+    stream.catch_up();
+    assert_eq!(stream.expect_same("SELECT * FROM t ORDER BY id, v").len(), 6001);
+}
+
+#[test]
+fn prepared_transactions_arrive_when_they_are_committed() {
+    let cluster = server(15);
+    let stream = Stream::between(cluster, cluster, "CREATE TABLE t (id int PRIMARY KEY)");
+    let name = stream.source.name().to_owned();
+    stream.source.execute(&format!(
+        "BEGIN; INSERT INTO t VALUES (1); PREPARE TRANSACTION 'a {name}'; BEGIN; INSERT INTO t VALUES (2); PREPARE TRANSACTION 'b {name}'; \
+         INSERT INTO t VALUES (3)"
+    ));
+    stream.catch_up();
+    assert_eq!(stream.target.query("SELECT * FROM t"), [["3"]]);
+    stream.source.execute(&format!("COMMIT PREPARED 'a {name}'; ROLLBACK PREPARED 'b {name}'"));
+    stream.catch_up();
+    stream.expect_same("SELECT * FROM t ORDER BY id");
+}
+
+#[test]
+fn transactions_without_rows_move_the_checkpoint() {
+    for major in [10, 14, 18] {
+        let stream = Stream::between(server(major), server(major), "CREATE TABLE t (id int)");
+        let checkpoint = || stream.target.value("SELECT applied FROM pgstream.checkpoint");
+        let before = checkpoint();
+        stream.source.execute(
+            "SELECT pg_logical_emit_message(true, 'p', 'in a transaction'), pg_logical_emit_message(false, 'p', 'outside'); \
+             CREATE TEMP TABLE x AS SELECT 1; BEGIN; INSERT INTO t VALUES (1); ROLLBACK",
+        );
+        stream.catch_up();
+        assert_ne!(checkpoint(), before);
+        let confirmed = format!(
+            "SELECT confirmed_flush_lsn = (SELECT applied FROM pgstream.checkpoint) FROM pg_replication_slots WHERE slot_name = '{}'",
+            stream.options.slot
+        );
+        assert_eq!(stream.target.value(&confirmed), "t");
+    }
+}
