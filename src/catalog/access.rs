@@ -1,4 +1,4 @@
-//! What the session's role can't read, and what others hold locked.
+//! What the session's role can't read.
 
 use serde::Deserialize;
 
@@ -56,33 +56,4 @@ pub async fn count_unreadable_large_objects(connection: &mut Connection) -> Resu
         )
         .await?;
     row.value(0)
-}
-
-/// A table that another session has locked against everything, reading included.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Locked {
-    /// Schema.
-    pub schema: String,
-    /// Name.
-    pub name: String,
-    /// Process ID of the session; `None` for a prepared transaction.
-    pub pid: Option<i64>,
-    /// Its role, where it may be seen.
-    pub user: Option<String>,
-}
-
-/// Tables that can't be read now because of an ACCESS EXCLUSIVE lock.
-pub async fn read_locked(connection: &mut Connection) -> Result<Vec<Locked>> {
-    let sql = format!(
-        "SELECT DISTINCT n.nspname AS schema, c.relname AS name, l.pid, a.usename AS user
-         FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c ON c.oid = l.relation
-           JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-           LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
-         WHERE l.locktype = 'relation' AND l.granted AND l.mode = 'AccessExclusiveLock'
-           AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
-           AND c.relkind IN ('r', 'p', 'm', 'S') AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid() AND {}
-         ORDER BY 1, 2",
-        user_schema("n")
-    );
-    fetch(connection, &sql).await
 }

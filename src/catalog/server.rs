@@ -1,5 +1,8 @@
 //! Facts of a server and its current database that decide whether a migration may begin.
 
+use std::fmt;
+
+use super::user_schema;
 use crate::error::Result;
 use crate::wire::Connection;
 
@@ -62,8 +65,8 @@ pub async fn heap_pages(connection: &mut Connection, relations: &[u32]) -> Resul
 pub struct Blocker {
     /// The table, `schema.name`.
     pub table: String,
-    /// Process ID of the session.
-    pub pid: i64,
+    /// Process ID of the session; `None` for a prepared transaction.
+    pub pid: Option<i64>,
     /// Its user.
     pub user: String,
     /// When its transaction began.
@@ -72,9 +75,27 @@ pub struct Blocker {
     pub state: String,
 }
 
-/// Who holds an ACCESS EXCLUSIVE lock on any of these relations (OIDs).
-pub async fn blockers(connection: &mut Connection, relations: &[u32]) -> Result<Vec<Blocker>> {
-    let list = relations.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+impl fmt::Display for Blocker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.pid {
+            Some(pid) => {
+                let Blocker { user, since, state, .. } = self;
+                write!(f, "process {pid} of user \"{user}\" ({state}) holds it since {since}")
+            }
+            None => f.write_str("a prepared transaction holds it"),
+        }
+    }
+}
+
+/// Who holds an ACCESS EXCLUSIVE lock on any of these relations (OIDs), or on any relation of users where `None` is given.
+pub async fn blockers(connection: &mut Connection, relations: Option<&[u32]>) -> Result<Vec<Blocker>> {
+    let wanted = match relations {
+        Some(oids) => {
+            let list = oids.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+            format!("l.relation::int8 = ANY ('{{{list}}}'::int8[])")
+        }
+        None => format!("c.relkind IN ('r', 'p', 'm', 'S') AND {}", user_schema("n")),
+    };
     let rows = connection
         .query(
             &format!(
@@ -84,8 +105,9 @@ pub async fn blockers(connection: &mut Connection, relations: &[u32]) -> Result<
                  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
                  LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid \
                  WHERE l.locktype = 'relation' AND l.granted AND l.mode = 'AccessExclusiveLock' \
+                   AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid() \
                    AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) \
-                   AND l.relation::int8 = ANY ('{{{list}}}'::int8[]) ORDER BY 1, 2"
+                   AND {wanted} ORDER BY 1, 2"
             ),
             &[],
         )
@@ -94,7 +116,7 @@ pub async fn blockers(connection: &mut Connection, relations: &[u32]) -> Result<
         .map(|row| {
             Ok(Blocker {
                 table: row.value(0)?,
-                pid: row.value(1)?,
+                pid: row.optional(1)?,
                 user: row.value(2)?,
                 since: row.value(3)?,
                 state: row.value(4)?,

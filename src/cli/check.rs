@@ -50,7 +50,13 @@ pub(super) fn show(context: &Context<'_>, findings: &[Finding]) -> Result<Outcom
         let list: Vec<_> = findings
             .iter()
             .map(|f| {
-                json!({ "severity": f.severity.to_string(), "object": f.object, "message": f.what, "hint": f.hint })
+                json!({
+                    "severity": f.severity.to_string(),
+                    "object": f.object,
+                    "message": f.what,
+                    "detail": f.detail,
+                    "hint": f.hint,
+                })
             })
             .collect();
         context.ui.json(&json!({ "blockers": blockers, "warnings": warnings, "findings": list }))?;
@@ -58,6 +64,9 @@ pub(super) fn show(context: &Context<'_>, findings: &[Finding]) -> Result<Outcom
         let mut text = String::new();
         for finding in findings {
             text.push_str(&format!("{}: {}: {}\n", finding.severity, finding.object, finding.what));
+            for line in finding.detail.iter().flat_map(|detail| detail.lines()) {
+                text.push_str(&format!("    detail: {line}\n"));
+            }
             if let Some(hint) = &finding.hint {
                 text.push_str(&format!("    hint: {hint}\n"));
             }

@@ -58,6 +58,7 @@ async fn refuse(context: &Context<'_>, options: &Options, progress: &Progress) -
         return Ok(());
     }
     let mut source = Connection::connect(&options.source, Side::Source, &settings).await?;
+    migrate::locks::wait(&mut source, options.lock_wait, progress).await?;
     let findings = migrate::check::run(&mut source, &mut target, &options.ddl, options.jobs).await?;
     tokio::join!(source.close(), target.close());
     if let Some(refusal) = migrate::check::refusal(&findings) {

@@ -12,8 +12,46 @@ use crate::wire::Connection;
 /// Tables named by one LOCK statement.
 const BATCH: usize = 200;
 
+/// Between two looks at who is in the way.
+const TICK: Duration = Duration::from_millis(100);
+
 /// How long one try waits; then it is said who is in the way.
 const TRY: Duration = Duration::from_secs(2);
+
+const COULD_NOT: &str = "could not lock the source's tables for reading";
+
+/// Waits, at most `limit`, until no other session keeps a relation of users locked against everything: reading the definition and the size
+/// of such a one would wait without end, and without a word.
+///
+/// # Errors
+/// A relation that stays locked: it is named, with the session.
+pub async fn wait(source: &mut Connection, limit: Duration, progress: &Progress) -> Result<()> {
+    let begun = Instant::now();
+    let mut told = false;
+    loop {
+        let in_the_way = blockers(source, None).await?;
+        if in_the_way.is_empty() {
+            return Ok(());
+        }
+        if begun.elapsed() >= limit {
+            let error =
+                Error::failed(format!("{COULD_NOT}: canceling after waiting {} ms", limit.as_millis()));
+            return Err(timed_out(error, &in_the_way));
+        }
+        if !told {
+            for blocker in &in_the_way {
+                progress.note(format!("waiting for a lock on source table \"{}\": {blocker}", blocker.table));
+            }
+            told = true;
+        }
+        tokio::time::sleep(TICK.min(limit)).await;
+    }
+}
+
+/// Lets the server wait at most `limit` for what is locked after [`wait`] has looked.
+pub async fn limit(session: &mut Connection, limit: Duration) -> Result<()> {
+    session.execute(&format!("SET lock_timeout = {}", limit.as_millis().max(1))).await
+}
 
 /// Locks every table with rows in ACCESS SHARE mode for the transaction of `holder`; `observer` is another session of the source. Waits
 /// at most `limit` in all.
@@ -50,17 +88,14 @@ pub(super) async fn share(
                 return Err(explain(error, observer));
             }
             holder.execute("ROLLBACK TO locks").await?;
-            let in_the_way = blockers(observer, &oids).await?;
+            let in_the_way = blockers(observer, Some(&oids)).await?;
             if begun.elapsed() >= limit {
-                return Err(timed_out(error, &in_the_way));
+                return Err(timed_out(error.context(COULD_NOT), &in_the_way));
             }
             if !told {
                 for blocker in &in_the_way {
-                    progress.note(format!(
-                        "waiting for a lock on source table \"{}\": {}",
-                        blocker.table,
-                        holder_of(blocker)
-                    ));
+                    progress
+                        .note(format!("waiting for a lock on source table \"{}\": {blocker}", blocker.table));
                 }
                 told = true;
             }
@@ -69,22 +104,13 @@ pub(super) async fn share(
     Ok(())
 }
 
-fn holder_of(blocker: &Blocker) -> String {
-    format!(
-        "process {} of user \"{}\" ({}) holds it since {}",
-        blocker.pid, blocker.user, blocker.state, blocker.since
-    )
-}
-
-fn timed_out(error: Error, blockers: &[Blocker]) -> Error {
-    let mut error = error.context("could not lock the source's tables for reading");
+fn timed_out(mut error: Error, blockers: &[Blocker]) -> Error {
     for blocker in blockers {
-        error = error.with_detail(format!("Table \"{}\": {}.", blocker.table, holder_of(blocker)));
+        error = error.with_detail(format!("Table \"{}\": {blocker}.", blocker.table));
     }
-    let hint = match blockers.first() {
-        Some(blocker) => format!(
-            "Wait for it to end, or end it with SELECT pg_terminate_backend({}); then run the same command again. --lock-wait-timeout sets how long to wait.",
-            blocker.pid
+    let hint = match blockers.first().and_then(|blocker| blocker.pid) {
+        Some(pid) => format!(
+            "Wait for it to end, or end it with SELECT pg_terminate_backend({pid}); then run the same command again. --lock-wait-timeout sets how long to wait."
         ),
         None => "Run the same command again; --lock-wait-timeout sets how long to wait.".to_owned(),
     };
@@ -93,7 +119,7 @@ fn timed_out(error: Error, blockers: &[Blocker]) -> Error {
 
 fn explain(error: Error, observer: &Connection) -> Error {
     let denied = error.sqlstate().is_some_and(|s| s.as_str() == "42501");
-    let error = error.context("could not lock the source's tables for reading");
+    let error = error.context(COULD_NOT);
     if denied {
         let user = crate::sql::ident(&observer.config().user);
         return error.with_hint(format!("Grant it on the source: GRANT SELECT ON that table TO {user};"));

@@ -14,7 +14,7 @@
 //! Each step looks at what the state tables say and does what is left, so a restart simply walks through all of them again.
 
 pub mod check;
-mod locks;
+pub mod locks;
 mod relations;
 mod restart;
 
@@ -183,7 +183,9 @@ impl Run<'_> {
     async fn phases(&self, source: Connection, target: &mut Connection, identity: &Identity) -> Result<()> {
         let mut source = source;
         self.progress.set_phase("reading the source's schema");
+        locks::wait(&mut source, self.options.lock_wait, self.progress).await?;
         let mut snapshot = Snapshot::export(&self.options.source).await?;
+        locks::limit(snapshot.connection(), self.options.lock_wait).await?;
         let database = catalog::read(snapshot.connection()).await?;
         locks::share(
             snapshot.connection(),

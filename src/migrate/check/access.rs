@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Facts, Finding, Severity};
+use crate::catalog;
 use crate::ddl::role::is_provided;
 use crate::sql::ident;
 
@@ -102,19 +103,19 @@ pub(super) fn unreadable(facts: &Facts) -> Vec<Finding> {
     findings
 }
 
-pub(super) fn locked(facts: &Facts) -> Vec<Finding> {
-    facts
-        .locked
+/// Relations that other sessions keep locked against everything.
+pub(super) fn locked(blockers: &[catalog::server::Blocker]) -> Vec<Finding> {
+    blockers
         .iter()
-        .map(|table| {
-            let holder = match (table.pid, &table.user) {
-                (Some(pid), Some(user)) => format!("process {pid} of user \"{user}\""),
-                (Some(pid), None) => format!("process {pid}"),
-                (None, _) => "a prepared transaction".to_owned(),
-            };
-            let object = format!("source table \"{}.{}\"", table.schema, table.name);
-            Finding::new(Warning, object, format!("is locked by {holder}; the copy waits for it")).with_hint(
-                "Let that transaction end, or end it with pg_terminate_backend or ROLLBACK PREPARED.",
+        .map(|blocker| {
+            let object = format!("source table \"{}\"", blocker.table);
+            Finding::new(
+                Blocker,
+                object,
+                format!("is locked against reading, so nothing more was checked: {blocker}"),
+            )
+            .with_hint(
+                "Wait for that transaction to end, or end it with pg_terminate_backend or ROLLBACK PREPARED.",
             )
         })
         .collect()

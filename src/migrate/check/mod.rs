@@ -10,7 +10,7 @@ mod place;
 use std::collections::BTreeSet;
 
 use crate::catalog;
-use crate::catalog::access::{Locked, Unreadable};
+use crate::catalog::access::Unreadable;
 use crate::catalog::facts::Server;
 use crate::ddl::{self, Plan};
 use crate::error::{Error, ErrorKind, Result};
@@ -49,6 +49,8 @@ pub struct Finding {
     pub object: String,
     /// What is the matter: lower case, no full stop.
     pub what: String,
+    /// More about it: full sentences, one a line.
+    pub detail: Option<String>,
     /// What to do about it: a full sentence.
     pub hint: Option<String>,
 }
@@ -56,7 +58,7 @@ pub struct Finding {
 impl Finding {
     /// A finding without a hint.
     pub fn new(severity: Severity, object: impl Into<String>, what: impl Into<String>) -> Finding {
-        Finding { severity, object: object.into(), what: what.into(), hint: None }
+        Finding { severity, object: object.into(), what: what.into(), detail: None, hint: None }
     }
 
     /// Adds what to do about it.
@@ -70,10 +72,10 @@ impl Finding {
 /// An error that keeps facts from being read, as a finding of its own.
 impl From<&Error> for Finding {
     fn from(error: &Error) -> Finding {
-        let finding = Finding::new(Severity::Blocker, "connection", error.to_string());
-        match error.hint() {
-            Some(hint) => finding.with_hint(hint),
-            None => finding,
+        Finding {
+            detail: error.detail().map(str::to_owned),
+            hint: error.hint().map(str::to_owned),
+            ..Finding::new(Severity::Blocker, "connection", error.to_string())
         }
     }
 }
@@ -101,8 +103,6 @@ pub struct Facts {
     pub unreadable: Vec<Unreadable>,
     /// Large objects that the source's role can't read.
     pub unreadable_large_objects: u64,
-    /// Tables that are locked on the source.
-    pub locked: Vec<Locked>,
     /// Sessions that the copy opens to each server at the same time.
     pub sessions: u64,
 }
@@ -125,7 +125,6 @@ const CHECKS: &[fn(&Facts) -> Vec<Finding>] = &[
     access::roles,
     access::owners,
     access::unreadable,
-    access::locked,
 ];
 
 /// Reads the facts and judges them. `jobs` is the number of copying workers.
@@ -138,6 +137,12 @@ pub async fn run(
     options: &ddl::Options,
     jobs: usize,
 ) -> Result<Vec<Finding>> {
+    // The definitions of tables that are locked can't be read, and waiting for them is not the check's to do.
+    let blockers = catalog::server::blockers(source, None).await?;
+    if !blockers.is_empty() {
+        return Ok(access::locked(&blockers));
+    }
+    source.execute("SET lock_timeout = '5s'").await?;
     Ok(judge(&read(source, target, options, jobs).await?))
 }
 
@@ -184,8 +189,7 @@ async fn read(
         let roles = catalog::role::read(source).await?;
         let unreadable = catalog::access::read_unreadable(source).await?;
         let large_objects = catalog::access::count_unreadable_large_objects(source).await?;
-        let locked = catalog::access::read_locked(source).await?;
-        Ok::<_, Error>((server, database, roles, unreadable, large_objects, locked))
+        Ok::<_, Error>((server, database, roles, unreadable, large_objects))
     };
     let from_target = async {
         let server = catalog::facts::read(target).await?;
@@ -200,7 +204,7 @@ async fn read(
         Ok::<_, Error>((server, migration, database))
     };
     let (from_source, from_target) = tokio::try_join!(from_source, from_target)?;
-    let (source, database, roles, unreadable, unreadable_large_objects, locked) = from_source;
+    let (source, database, roles, unreadable, unreadable_large_objects) = from_source;
     let (target, migration, present) = from_target;
     let present = ddl::plan(&present, &ddl::Options::default(), target_version)?;
     Ok(Facts {
@@ -215,6 +219,5 @@ async fn read(
         roles,
         unreadable,
         unreadable_large_objects,
-        locked,
     })
 }
