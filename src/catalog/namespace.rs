@@ -97,9 +97,10 @@ pub async fn read_changed_privileges(connection: &mut Connection) -> Result<Vec<
            LEFT JOIN pg_catalog.pg_namespace n ON n.oid = o.namespace,
            LATERAL pg_catalog.pg_identify_object(('pg_catalog.' || o.class)::regclass, o.oid, 0) i
          WHERE o.acl IS DISTINCT FROM o.base AND (o.class <> 'pg_namespace' OR i.identity NOT IN ('public', '\"public\"'))
-           AND (o.oid < 16384 AND coalesce(n.nspname, 'pg_catalog') = 'pg_catalog' AND i.identity !~ 'information_schema' OR EXISTS (SELECT FROM pg_catalog.pg_depend e WHERE e.classid = ('pg_catalog.' || o.class)::regclass
-                AND e.objid = o.oid AND e.deptype = 'e'))
-         ORDER BY o.class, i.identity, o.subid",
+           AND (o.oid < 16384 AND coalesce(n.nspname, 'pg_catalog') = 'pg_catalog' AND i.identity !~ 'information_schema'
+             OR EXISTS (SELECT FROM pg_catalog.pg_depend e WHERE e.classid = ('pg_catalog.' || o.class)::regclass
+               AND e.objid = o.oid AND e.deptype = 'e'))
+         ORDER BY o.class, i.identity, o.subid <> 0, o.subid",
         acl::difference("o.acl", "o.base"),
         parts.join(" UNION ALL ")
     );

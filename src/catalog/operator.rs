@@ -42,13 +42,13 @@ pub async fn read_access_methods(connection: &mut Connection) -> Result<Vec<Acce
     fetch(connection, &sql).await
 }
 
-/// Operators and support functions that pg_depend says belong to `owner`, a class or (loose ones) a family.
+/// Operators and support functions that pg_depend says belong to `owner`, a class or (loose ones) a family, in the order of their making.
 fn members(owner_class: &str, owner: &str, family: &str) -> String {
     format!(
         "(SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('function', m.function, 'number', m.number,
             'identity', m.identity, 'left', pg_catalog.format_type(m.l, NULL), 'right', pg_catalog.format_type(m.r, NULL),
-            'sort_family', m.sort_family) ORDER BY m.function, m.number, m.identity), '[]'::json)
-          FROM (SELECT false AS function, o.amopstrategy AS number, o.amopopr::regoperator::text AS identity,
+            'sort_family', m.sort_family) ORDER BY m.function, m.number, m.oid), '[]'::json)
+          FROM (SELECT o.oid, false AS function, o.amopstrategy AS number, o.amopopr::regoperator::text AS identity,
                   o.amoplefttype AS l, o.amoprighttype AS r,
                   (SELECT pg_catalog.quote_ident(sn.nspname) || '.' || pg_catalog.quote_ident(s.opfname)
                      FROM pg_catalog.pg_opfamily s JOIN pg_catalog.pg_namespace sn ON sn.oid = s.opfnamespace
@@ -57,7 +57,7 @@ fn members(owner_class: &str, owner: &str, family: &str) -> String {
                   ON d.classid = 'pg_catalog.pg_amop'::regclass AND d.objid = o.oid
                 WHERE d.refclassid = 'pg_catalog.{owner_class}'::regclass AND d.refobjid = {owner} AND o.amopfamily = {family}
                 UNION ALL
-                SELECT true, p.amprocnum, p.amproc::regprocedure::text, p.amproclefttype, p.amprocrighttype, NULL
+                SELECT p.oid, true, p.amprocnum, p.amproc::regprocedure::text, p.amproclefttype, p.amprocrighttype, NULL
                 FROM pg_catalog.pg_amproc p JOIN pg_catalog.pg_depend d
                   ON d.classid = 'pg_catalog.pg_amproc'::regclass AND d.objid = p.oid
                 WHERE d.refclassid = 'pg_catalog.{owner_class}'::regclass AND d.refobjid = {owner}

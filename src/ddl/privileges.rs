@@ -22,7 +22,8 @@ pub struct Subject<'a> {
     pub owner: &'a str,
 }
 
-/// Adds the item that brings the object's privileges, or those of one of its columns, if they differ from what a new object has.
+/// Adds the item that brings the object's privileges, or those of one of its columns (right after the object's), if they differ
+/// from what a new object has.
 pub fn add(context: &Context<'_>, plan: &mut Plan, subject: Subject<'_>, column: Option<&str>, acl: &Acl) {
     if !context.options.privileges {
         return;
@@ -33,10 +34,12 @@ pub fn add(context: &Context<'_>, plan: &mut Plan, subject: Subject<'_>, column:
     if create.is_empty() {
         return;
     }
-    let name = match column {
-        Some(column) => format!("COLUMN {}.{column}", subject.name),
-        None => format!("{} {}", subject.kind, subject.name),
-    };
+    // REVOKE on a table takes its columns' privileges away, too: all of them are one item, the table's own first.
+    if let Some(item) = plan.items.last_mut().filter(|item| item.kind == "ACL" && item.id == subject.id) {
+        item.create.extend(create);
+        return;
+    }
+    let name = format!("{} {}", subject.kind, subject.name);
     let mut item = Item::new(subject.id, "ACL", Section::Privileges, subject.schema, name);
     item.owner = Some(subject.owner.to_owned());
     item.requires = vec![subject.id];
