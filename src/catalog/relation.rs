@@ -36,17 +36,17 @@ pub(super) fn columns(version: u32) -> String {
         "NULL"
     };
     let generated = if version >= 120000 { "nullif(a.attgenerated::text, '')" } else { "NULL" };
-    // Before 18 a constraint has neither a name nor a place of its own. pg_dump leaves out a name that the server would choose.
+    // Before 18 a constraint has neither a name nor a place of its own. As pg_dump does, a name that the server would choose isn't said.
     let constraint = if version >= 180000 {
-        "(SELECT pg_catalog.json_build_object('oid', co.oid::int8, 'name', \
-             CASE WHEN co.conname <> pg_catalog.concat(c.relname, '_', a.attname, '_not_null') OR EXISTS (\
+        "(SELECT pg_catalog.json_build_object('oid', co.oid::int8, 'name', co.conname, \
+             'says_name', co.conname <> pg_catalog.concat(c.relname, '_', a.attname, '_not_null') OR EXISTS (\
                  SELECT FROM pg_catalog.pg_description t WHERE t.classoid = 'pg_catalog.pg_constraint'::pg_catalog.regclass \
-                 AND t.objoid = co.oid) THEN co.conname END, \
+                 AND t.objoid = co.oid), \
              'no_inherit', co.connoinherit, 'is_local', co.conislocal) \
              FROM pg_catalog.pg_constraint co \
              WHERE co.conrelid = a.attrelid AND co.contype = 'n' AND co.conkey[1] = a.attnum AND co.convalidated)"
     } else {
-        "pg_catalog.json_build_object('oid', NULL, 'name', NULL, 'no_inherit', false, 'is_local', true)"
+        "pg_catalog.json_build_object('oid', NULL, 'name', NULL, 'says_name', false, 'no_inherit', false, 'is_local', true)"
     };
     let foreign_options = foreign_options("a.attfdwoptions");
     let acl = acl::expression("a.attacl", "'c'", "c.relowner");

@@ -10,6 +10,7 @@ pub mod database;
 pub mod foreign;
 pub mod function;
 pub mod index;
+mod inherit;
 pub mod language;
 pub mod large_object;
 pub mod namespace;

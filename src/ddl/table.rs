@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use super::relation::{
     column_subcommands, compressions, foreign_options, in_parentheses, name, tablespace, using, with,
 };
-use super::{Context, Item, Plan, Section};
+use super::{Context, Item, Plan, Section, inherit};
 use crate::schema::constraint::{Constraint, ConstraintKind};
 use crate::schema::table::{Column, ColumnDefault, Persistence, ReplicaIdentity, Table, TableKind};
 use crate::schema::{Class, ObjectId};
@@ -44,7 +44,7 @@ pub fn items(context: &Context<'_>, plan: &mut Plan) {
 }
 
 /// What ALTER TABLE is called for the table.
-fn alter(table: &Table) -> &'static str {
+pub(super) fn alter(table: &Table) -> &'static str {
     if table.kind == TableKind::Foreign { "ALTER FOREIGN TABLE" } else { "ALTER TABLE" }
 }
 
@@ -64,10 +64,10 @@ fn create(context: &Context<'_>, table: &Table, checks: &[&Constraint]) -> Item 
     let defaults = table.columns.iter().filter_map(|c| c.default.as_ref());
     item.provides.extend(defaults.filter(|d| !is_apart(context, d)).filter_map(ColumnDefault::id));
     item.requires.extend(table.parents.iter().map(|parent| ObjectId::new(Class::Relation, parent.oid)));
-    item.create.push(statement(context, table, &subject, checks));
     if table.joined_parents {
-        let parents = table.parents.iter().map(name);
-        item.create.extend(parents.map(|parent| format!("{} {subject} INHERIT {parent}", alter(table))));
+        item.create = inherit::join(context, table, checks);
+    } else {
+        item.create.push(statement(context, table, &table.columns, checks));
     }
     let subcommands = subcommands(context, table);
     if !subcommands.is_empty() {
@@ -77,16 +77,22 @@ fn create(context: &Context<'_>, table: &Table, checks: &[&Constraint]) -> Item 
     item
 }
 
-/// CREATE TABLE.
-fn statement(context: &Context<'_>, table: &Table, subject: &str, checks: &[&Constraint]) -> String {
+/// CREATE TABLE with these columns and checks.
+pub(super) fn statement(
+    context: &Context<'_>,
+    table: &Table,
+    columns: &[Column],
+    checks: &[&Constraint],
+) -> String {
+    let subject = qualified(&table.schema, &table.name);
     let kind = match (table.kind, table.persistence) {
         (TableKind::Foreign, _) => "FOREIGN TABLE",
         (_, Persistence::Unlogged) => "UNLOGGED TABLE",
         (_, Persistence::Permanent) => "TABLE",
     };
     let mut elements: Vec<String> = Vec::new();
-    elements.extend(table.columns.iter().filter_map(|column| definition(context, table, column)));
-    if context.target_version >= NAMED_NOT_NULL {
+    elements.extend(columns.iter().filter_map(|column| definition(context, table, column)));
+    if context.target_version >= NAMED_NOT_NULL && !table.is_made_whole() {
         elements.extend(inherited_columns_constraints(table));
     }
     elements
@@ -123,26 +129,28 @@ fn statement(context: &Context<'_>, table: &Table, subject: &str, checks: &[&Con
 }
 
 /// From this server on NOT NULL is a constraint with a name, and CREATE TABLE takes one on a column that it doesn't list.
-const NAMED_NOT_NULL: u32 = 180_000;
+pub(super) const NAMED_NOT_NULL: u32 = 180_000;
 
 /// The table's own NOT NULL constraints on columns that INHERITS brings. Said later, by ALTER TABLE, one would merge into its parent's and
 /// take that one's name.
-fn inherited_columns_constraints(table: &Table) -> impl Iterator<Item = String> {
+pub(super) fn inherited_columns_constraints(table: &Table) -> impl Iterator<Item = String> {
     table.columns.iter().filter(|column| !table.lists(column)).filter_map(|column| {
         let constraint = column.constraint.as_ref().filter(|c| c.is_local)?;
-        let name = constraint.name.as_ref().map(|n| format!("CONSTRAINT {} ", ident(n))).unwrap_or_default();
+        let name = constraint.said_name().map(|n| format!("CONSTRAINT {} ", ident(n))).unwrap_or_default();
         let inherit = if constraint.no_inherit { " NO INHERIT" } else { "" };
         Some(format!("{name}NOT NULL {}{inherit}", ident(&column.name)))
     })
 }
 
 /// The column's element in CREATE TABLE, where it has one.
-fn definition(context: &Context<'_>, table: &Table, column: &Column) -> Option<String> {
+pub(super) fn definition(context: &Context<'_>, table: &Table, column: &Column) -> Option<String> {
     if !table.lists(column) {
         return None;
     }
     let default = column.default.as_ref().filter(|d| !d.separate && !d.inherited && !is_apart(context, d));
-    let not_null = column.constraint.as_ref().filter(|c| c.is_local || table.is_made_whole());
+    // Before 18 a joined table must have the constraints of its parents; later it gets them from them.
+    let whole = table.is_partition() || table.joined_parents && context.target_version < NAMED_NOT_NULL;
+    let not_null = column.constraint.as_ref().filter(|c| c.is_local || whole);
     let mut sql = ident(&column.name);
     if table.of_type.is_some() {
         if default.is_none() && not_null.is_none() {
@@ -163,7 +171,7 @@ fn definition(context: &Context<'_>, table: &Table, column: &Column) -> Option<S
         };
     }
     if let Some(constraint) = not_null {
-        if let Some(name) = &constraint.name {
+        if let Some(name) = constraint.said_name() {
             sql += &format!(" CONSTRAINT {}", ident(name));
         }
         sql += " NOT NULL";
@@ -206,7 +214,11 @@ fn is_apart(context: &Context<'_>, default: &ColumnDefault) -> bool {
 }
 
 fn set_default(column: &Column, default: &ColumnDefault) -> String {
-    format!("ALTER COLUMN {} SET DEFAULT {}", ident(&column.name), default.expression)
+    match default.id() {
+        Some(_) => format!("ALTER COLUMN {} SET DEFAULT {}", ident(&column.name), default.expression),
+        // SET DEFAULT NULL would leave a cast of NULL behind for types with a modifier.
+        None => format!("ALTER COLUMN {} DROP DEFAULT", ident(&column.name)),
+    }
 }
 
 fn separate_default(context: &Context<'_>, table: &Table, column: &Column) -> Option<Item> {
@@ -223,8 +235,7 @@ fn separate_default(context: &Context<'_>, table: &Table, column: &Column) -> Op
 /// Validates a not-null constraint that a parent hands down as NOT VALID.
 fn validate(context: &Context<'_>, table: &Table, column: &Column) -> Option<Item> {
     let constraint = column.constraint.as_ref().filter(|c| c.validated_here)?;
-    let chosen = || format!("{}_{}_not_null", table.name, column.name);
-    let constraint_name = constraint.name.clone().unwrap_or_else(chosen);
+    let constraint_name = constraint.name.as_deref()?;
     let id = ObjectId::new(Class::Constraint, constraint.oid?);
     let tag = format!("{} {constraint_name}", table.name);
     let mut item = Item::new(id, "CONSTRAINT", Section::PostData, Some(&table.schema), tag);
@@ -235,7 +246,7 @@ fn validate(context: &Context<'_>, table: &Table, column: &Column) -> Option<Ite
     item.requires.extend(of_parents.map(Constraint::id));
     item.tables.push(table.oid);
     let subject = qualified(&table.schema, &table.name);
-    item.create.push(format!("{} {subject} VALIDATE CONSTRAINT {}", alter(table), ident(&constraint_name)));
+    item.create.push(format!("{} {subject} VALIDATE CONSTRAINT {}", alter(table), ident(constraint_name)));
     Some(item)
 }
 

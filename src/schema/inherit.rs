@@ -1,16 +1,17 @@
 //! What a child table says itself and what it only inherits, where the catalogs don't tell; pg_dump's flagInhAttrs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::table::{ColumnDefault, Table};
 
 /// Settles the columns of tables that inherit. `tables` must hold the parents too.
 ///
 /// - A not-null constraint that a parent has too counts as inherited on servers before 18, which don't record it.
-/// - A child without a default under a parent with one gets `DEFAULT NULL`, or it would inherit the parent's.
+/// - A child without a default under a parent with one must lose the one that INHERITS gives it.
 /// - A generation expression equal to all parents' is left to be inherited, partitions aside.
 /// - A default of a column that CREATE TABLE doesn't list needs a statement of its own.
-/// - A table whose columns INHERITS would put into another order was joined to its parents by ALTER TABLE … INHERIT.
+/// - A table whose columns INHERITS would put into another order is to be joined to its parents by ALTER TABLE … INHERIT.
+/// - The name of a not-null constraint that the server would choose is taken where another table has one of that name.
 /// - A not-null constraint may be valid in a child and NOT VALID in the parent that it comes from.
 pub fn settle(tables: &mut [Table], version: u32) {
     let places: HashMap<u32, usize> =
@@ -60,33 +61,54 @@ pub fn settle(tables: &mut [Table], version: u32) {
             constraint.validated_here =
                 finding.unvalidated && !finding.not_null && !constraint.is_local && !made_whole;
         }
-        if finding.default && column.default.is_none() {
+        if finding.default && column.default.is_none() && !made_whole {
             let expression = "NULL".to_owned();
-            column.default = Some(ColumnDefault {
-                oid: 0,
-                expression,
-                generated: None,
-                separate: false,
-                inherited: false,
-            });
+            column.default =
+                Some(ColumnDefault { oid: 0, expression, generated: None, separate: true, inherited: false });
         }
         if let Some(default) = &mut column.default {
             default.inherited = finding.same_generation && !finding.other_generation && !made_whole;
         }
     }
     for table in tables.iter_mut() {
-        let made_whole = table.is_made_whole();
+        let partition = table.is_partition();
         for column in &mut table.columns {
-            let listed = column.is_local || made_whole;
-            if let Some(default) = &mut column.default {
+            let listed = column.is_local || partition;
+            if let Some(default) = column.default.as_mut().filter(|default| default.oid != 0) {
                 default.separate = default.generated.is_none() && !listed;
+            }
+        }
+    }
+    say_ambiguous_names(tables);
+}
+
+/// The server chooses names that no constraint of the schema has yet: which table gets the plain one depends on the order.
+fn say_ambiguous_names(tables: &mut [Table]) {
+    let mut counts: HashMap<(&str, &str), usize> = HashMap::new();
+    for table in tables.iter() {
+        for name in table.columns.iter().filter_map(|c| c.constraint.as_ref()?.name.as_deref()) {
+            *counts.entry((&table.schema, name)).or_default() += 1;
+        }
+    }
+    let ambiguous: HashSet<(String, String)> = counts
+        .into_iter()
+        .filter(|(_, count)| *count > 1)
+        .map(|((schema, name), _)| (schema.to_owned(), name.to_owned()))
+        .collect();
+    if ambiguous.is_empty() {
+        return;
+    }
+    for table in tables.iter_mut() {
+        for constraint in table.columns.iter_mut().filter_map(|column| column.constraint.as_mut()) {
+            if let Some(name) = &constraint.name {
+                constraint.says_name |= ambiguous.contains(&(table.schema.clone(), name.clone()));
             }
         }
     }
 }
 
-/// Whether INHERITS would put the columns into another order, and ALTER TABLE … INHERIT is possible instead: every column that a parent
-/// has must be the child's own too, because the server marks it so.
+/// Whether INHERITS would put the columns into another order. An inherited generated column stays with INHERITS: it can't be made
+/// without the columns that its expression reads.
 fn joined(table: &Table, parents: &[&Table]) -> bool {
     if table.is_partition() || parents.len() < table.parents.len() {
         return false;
@@ -98,7 +120,7 @@ fn joined(table: &Table, parents: &[&Table]) -> bool {
         }
     }
     let in_order = table.columns.iter().zip(&inherited).all(|(own, inherited)| own.name == *inherited);
-    !in_order && table.columns.iter().all(|column| column.is_local)
+    !in_order && table.columns.iter().all(|column| column.is_local || !column.is_generated())
 }
 
 /// What the parents say of one column.

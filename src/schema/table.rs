@@ -101,8 +101,8 @@ pub struct Table {
     pub partition_bound: Option<String>,
     /// The tables it inherits from, in order; a partition's one parent.
     pub parents: Vec<RelationName>,
-    /// Was made on its own and joined to its parents later, so that its columns stand in another order than INHERITS would give them;
-    /// settled by [`inherit`](super::inherit).
+    /// Its columns stand in another order than INHERITS would give them: it was made on its own and joined to its parents later, or a
+    /// parent got another column; settled by [`inherit`](super::inherit).
     #[serde(default)]
     pub joined_parents: bool,
     /// Columns in order, without dropped ones.
@@ -166,8 +166,10 @@ pub struct Column {
 pub struct NotNull {
     /// pg_constraint.oid, on servers from 18.
     pub oid: Option<u32>,
-    /// Name, where it must be said: on servers from 18, where it isn't the default one or has a comment.
+    /// Name, on servers from 18.
     pub name: Option<String>,
+    /// The name must be said: it isn't the one that the server would choose, has a comment, or is another table's too.
+    pub says_name: bool,
     /// NO INHERIT.
     pub no_inherit: bool,
     /// Defined here, not only by a parent.
@@ -221,14 +223,14 @@ impl Table {
         self.kind == TableKind::Ordinary
     }
 
-    /// Is made as a plain table before it becomes a child, so that CREATE TABLE says all of it.
+    /// Is made as a plain table before it becomes a child.
     pub fn is_made_whole(&self) -> bool {
         self.is_partition() || self.joined_parents
     }
 
-    /// Whether CREATE TABLE lists the column: other inherited columns come with INHERITS.
+    /// Whether the table's own definition lists the column: other columns are inherited.
     pub fn lists(&self, column: &Column) -> bool {
-        column.is_local || self.is_made_whole()
+        column.is_local || self.is_partition()
     }
 }
 
@@ -236,6 +238,13 @@ impl Column {
     /// Is computed, so never written.
     pub fn is_generated(&self) -> bool {
         self.default.as_ref().is_some_and(|d| d.generated.is_some())
+    }
+}
+
+impl NotNull {
+    /// The name, where it must be said.
+    pub fn said_name(&self) -> Option<&str> {
+        self.name.as_deref().filter(|_| self.says_name)
     }
 }
 

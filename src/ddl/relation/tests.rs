@@ -96,7 +96,7 @@ fn a_table_lists_columns_and_valid_checks_in_create_table() {
             1,
             json!({"persistence": "u", "options": ["fillfactor=70"], "toast_options": ["autovacuum_enabled=off"], "columns": [
                 column("a", json!({"default": {"oid": 7, "expression": "1", "generated": null},
-                    "constraint": {"oid": 8, "name": "a_is", "no_inherit": true, "is_local": true}})),
+                    "constraint": {"oid": 8, "name": "a_is", "says_name": true, "no_inherit": true, "is_local": true}})),
                 column("b", json!({"type_name": "text", "collation": "\"x\".\"y\"", "storage": "MAIN", "statistics": 9})),
                 column("c", json!({"default": {"oid": 9, "expression": "(a * 2)", "generated": "s"}})),
             ]}),
@@ -159,7 +159,8 @@ fn a_default_and_a_check_in_a_loop_get_statements_of_their_own() {
 
 #[test]
 fn a_child_says_only_what_it_does_not_inherit() {
-    let not_null = json!({"oid": null, "name": null, "no_inherit": false, "is_local": true});
+    let not_null =
+        json!({"oid": null, "name": null, "says_name": false, "no_inherit": false, "is_local": true});
     let mut tables = vec![
         table(
             1,
@@ -186,10 +187,9 @@ fn a_child_says_only_what_it_does_not_inherit() {
     assert_eq!(
         item(&plan, "TABLE", "t2").create,
         [
-            "CREATE TABLE \"s\".\"t2\" (\n    \"d\" integer\n)\nINHERITS (\"s\".\"t1\")",
+            "CREATE TABLE \"s\".\"t2\" (\n    \"d\" integer,\n    NOT NULL \"c\"\n)\nINHERITS (\"s\".\"t1\")",
             "ALTER TABLE ONLY \"s\".\"t2\"\n    \
-             ALTER COLUMN \"a\" SET DEFAULT NULL,\n    \
-             ALTER COLUMN \"c\" SET NOT NULL,\n    \
+             ALTER COLUMN \"a\" DROP DEFAULT,\n    \
              ALTER COLUMN \"c\" SET DEFAULT 5",
         ]
     );
