@@ -2,6 +2,8 @@
 
 mod changes;
 mod drift;
+mod parts;
 mod positions;
 mod stream;
+mod torture;
 mod transactions;

@@ -101,6 +101,22 @@ impl<'a> Stream<'a> {
         })
     }
 
+    /// Follows for some time, runs `fault`, and is cut off without a word, as a killed process is.
+    pub(super) fn run_for(&self, time: Duration, fault: impl FnOnce()) {
+        let (options, filter, progress) = (self.options.clone(), self.filter.clone(), self.progress.clone());
+        let task = self.runtime.spawn(async move {
+            let (_until, until) = watch::channel(None);
+            follow(&options, &filter, until, &CancellationToken::new(), &progress).await
+        });
+        std::thread::sleep(time);
+        fault();
+        task.abort();
+        match self.runtime.block_on(task) {
+            Ok(ended) => panic!("following ended on its own: {ended:?}"),
+            Err(error) => assert!(error.is_cancelled(), "following panicked"),
+        }
+    }
+
     /// The rows of a query on both sides, which must be the same.
     #[track_caller]
     pub(super) fn expect_same(&self, query: &str) -> Vec<Vec<String>> {

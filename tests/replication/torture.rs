@@ -1,0 +1,146 @@
+//! A random writer while everything is cut off at random: nothing twice, nothing lost.
+//!
+//! `PGSTREAM_SEED` replays a run, `PGSTREAM_ROUNDS` makes it longer.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::stream::Stream;
+use crate::harness::{Cluster, Options};
+
+/// A small generator, so that a seed means the same everywhere (xorshift).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
+
+const SCHEMA: &str = "\
+    CREATE TABLE keyed (id int PRIMARY KEY, v text, large text); ALTER TABLE keyed ALTER large SET STORAGE EXTERNAL; \
+    CREATE TABLE bare (a int, b numeric, c json); ALTER TABLE bare REPLICA IDENTITY FULL; \
+    CREATE TABLE log (id int, at text); \
+    CREATE TABLE parent (id int PRIMARY KEY); CREATE TABLE child (id int PRIMARY KEY, parent int REFERENCES parent); \
+    CREATE TABLE uniq (id int PRIMARY KEY, k int UNIQUE DEFERRABLE INITIALLY DEFERRED)";
+
+/// One statement of the writer; keys are few, so that changes meet.
+fn statement(random: &mut Random) -> String {
+    let (a, b) = (random.below(50), random.below(50));
+    match random.below(16) {
+        0 | 1 => format!(
+            "INSERT INTO keyed VALUES ({a}, 'v{b}', repeat('{b}', 3000)) ON CONFLICT (id) DO UPDATE SET v = excluded.v || '!'"
+        ),
+        2 => format!("UPDATE keyed SET v = 'u{b}' WHERE id = {a}"),
+        3 => format!(
+            "UPDATE keyed SET id = {b} + 100 WHERE id = {a} AND NOT EXISTS (SELECT FROM keyed WHERE id = {b} + 100)"
+        ),
+        4 => format!("DELETE FROM keyed WHERE id IN ({a}, {b} + 100)"),
+        5 | 6 => format!("INSERT INTO bare VALUES ({a}, {b} / 10.0, '{{\"a\": {b}}}'), ({a}, NULL, NULL)"),
+        7 => format!("UPDATE bare SET b = b + 1 WHERE ctid = (SELECT ctid FROM bare WHERE a = {a} LIMIT 1)"),
+        8 => format!("DELETE FROM bare WHERE ctid = (SELECT ctid FROM bare WHERE a >= {a} LIMIT 1)"),
+        9 | 10 => format!("INSERT INTO log SELECT n, 'x' FROM generate_series(1, {}) n", a * a),
+        11 => format!(
+            "INSERT INTO parent VALUES ({a}) ON CONFLICT DO NOTHING; INSERT INTO child VALUES ({b}, {a}) ON CONFLICT DO NOTHING"
+        ),
+        12 => format!("DELETE FROM child WHERE parent = {a}; DELETE FROM parent WHERE id = {a}"),
+        13 => format!(
+            "INSERT INTO uniq VALUES ({a}, {a}) ON CONFLICT (id) DO NOTHING; UPDATE uniq SET k = 49 - k"
+        ),
+        14 if a < 5 => "TRUNCATE parent, child, log".to_owned(),
+        14 => format!("UPDATE log SET at = at WHERE false; UPDATE keyed SET v = v WHERE id > {a}"),
+        _ => format!(
+            "UPDATE uniq SET id = id + 1000 WHERE id = {a} AND NOT EXISTS (SELECT FROM uniq WHERE id = {a} + 1000)"
+        ),
+    }
+}
+
+fn transaction(random: &mut Random) -> String {
+    let mut sql = String::from("BEGIN;");
+    for _ in 0..=random.below(6) {
+        let inner = statement(random);
+        match random.below(5) {
+            0 => sql.push_str(&format!("SAVEPOINT s; {inner}; ROLLBACK TO s;")),
+            1 => sql.push_str(&format!("SAVEPOINT s; {inner}; RELEASE s;")),
+            _ => sql.push_str(&format!("{inner};")),
+        }
+    }
+    sql.push_str(match random.below(12) {
+        0 => "ROLLBACK;",
+        1 => "PREPARE TRANSACTION 'two-phase'; COMMIT PREPARED 'two-phase';",
+        _ => "COMMIT;",
+    });
+    sql
+}
+
+fn variable(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+#[test]
+fn whatever_is_killed_whenever_nothing_is_lost_and_nothing_comes_twice() {
+    let seed = variable("PGSTREAM_SEED", u64::from(std::process::id()) * 7919 + 1);
+    let rounds = variable("PGSTREAM_ROUNDS", 12);
+    println!("PGSTREAM_SEED={seed} PGSTREAM_ROUNDS={rounds}");
+    let settings = vec!["logical_decoding_work_mem = '64kB'".to_owned()];
+    let source = Cluster::start(15, &Options { settings, ..Options::default() });
+    let target = Cluster::start(18, &Options::default());
+    let mut stream = Stream::between(&source, &target, SCHEMA);
+    stream.options.memory = 20_000;
+    let mut random = Random(seed);
+    let done = AtomicBool::new(false);
+    let writer_seed = random.below(u64::MAX) | 1;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut random = Random(writer_seed);
+            while !done.load(Ordering::Relaxed) {
+                let sql: String = (0..20).map(|_| transaction(&mut random)).collect();
+                // The source may be down, or a transaction may fail as a whole: then it is as if it had not been.
+                let _ = stream.source.try_execute(&sql);
+                let _ = stream.source.try_execute("ROLLBACK PREPARED 'two-phase'");
+            }
+        });
+        for round in 0..rounds {
+            let pause = Duration::from_millis(50 + random.below(600));
+            let fate = random.below(6);
+            stream.run_for(pause, || match fate {
+                // The process dies: nothing is said to anyone.
+                0..=2 => {}
+                3 => {
+                    source.stop("immediate");
+                    source.start_again();
+                }
+                4 => {
+                    target.stop("immediate");
+                    target.start_again();
+                }
+                _ => {
+                    for server in [&source, &target] {
+                        let _ = server.postgres().try_execute(
+                            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pgstream'",
+                        );
+                    }
+                    std::thread::sleep(Duration::from_millis(200));
+                }
+            });
+            println!("round {round}: fate {fate} after {pause:?}, {:?}", stream.progress.snapshot().applied);
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    stream.catch_up();
+    for query in [
+        "SELECT * FROM keyed ORDER BY id",
+        "SELECT a, b, c::text, count(*) FROM bare GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
+        "SELECT id, at, count(*) FROM log GROUP BY 1, 2 ORDER BY 1, 2",
+        "SELECT * FROM parent ORDER BY id",
+        "SELECT * FROM child ORDER BY id",
+        "SELECT * FROM uniq ORDER BY id",
+    ] {
+        let query = format!("SELECT md5(string_agg(q::text, '|')), count(*) FROM ({query}) q");
+        let rows = stream.expect_same(&query);
+        println!("{rows:?}");
+    }
+}
