@@ -8,17 +8,15 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pgstream_proto::copy::text;
 use pgstream_proto::lsn::Lsn;
-use pgstream_proto::pgoutput::{Delete, Insert, OldTuple, Relation, Truncate, Tuple, Update, Value};
+use pgstream_proto::pgoutput::Relation;
 use tokio::sync::watch;
 
 use super::assemble::Event;
 use super::batch::{Group, Position, Run};
 use super::failure::{self, Halt};
-use super::filter::{Filter, PartRule, Verdict, key_is_due};
-use super::relation::{Key, Mapped};
-use super::statement::{self, Row, Shape};
+use super::filter::Filter;
+use super::relation::Mapped;
 use super::target::TriggerRole;
 use crate::catalog::target_table::read_target_table;
 use crate::error::{Error, Result};
@@ -41,9 +39,6 @@ const SEND_SIZE: usize = 64 << 10;
 
 /// How long a commit may stay undurable while others follow it.
 const DURABLE_WITHIN: Duration = Duration::from_millis(500);
-
-/// Prepared statements of one relation that are kept: with a whole row as its identity, each set of nulls has its own.
-const MOST_STATEMENTS: usize = 200;
 
 /// What the next answer of the target is about.
 #[derive(Debug, Clone, Copy)]
@@ -83,20 +78,20 @@ pub(super) struct Applier {
     lookup: Connection,
     role: TriggerRole,
     on_conflict: OnConflict,
-    filter: Filter,
+    pub(super) filter: Filter,
     progress: Arc<StreamProgress>,
     durable: watch::Sender<Lsn>,
     pub(super) known: HashMap<u32, Known>,
-    statements: u32,
+    pub(super) statements: u32,
     expected: VecDeque<Expected>,
-    run: Option<Run>,
-    group: Option<Group>,
+    pub(super) run: Option<Run>,
+    pub(super) group: Option<Group>,
     /// The commit LSN of the source transaction that is being applied.
-    transaction: Option<Lsn>,
+    pub(super) transaction: Option<Lsn>,
     /// Source transactions up to this commit LSN are committed one by one, so that a failure is that of one change.
     careful_until: Lsn,
     /// Up to where the stream has been applied or had nothing to apply; committed with the next group.
-    position: Position,
+    pub(super) position: Position,
     /// What the checkpoint on the target says.
     checkpoint: Lsn,
     made_durable: Instant,
@@ -160,7 +155,7 @@ impl Applier {
     }
 
     /// Whether the source transaction that is being applied comes alone.
-    fn is_careful(&self) -> bool {
+    pub(super) fn is_careful(&self) -> bool {
         self.transaction.is_some_and(|lsn| lsn <= self.careful_until)
     }
 
@@ -294,7 +289,7 @@ impl Applier {
         Ok(())
     }
 
-    fn expect(&mut self, step: Step, relation: u32) {
+    pub(super) fn expect(&mut self, step: Step, relation: u32) {
         let commit = self.transaction.unwrap_or(self.position.end);
         self.expected.push_back(Expected { step, relation, commit });
     }
@@ -318,7 +313,7 @@ impl Applier {
     }
 
     /// Sees to it that the relation is mapped, and that a transaction is open.
-    async fn ready(&mut self, oid: u32) -> Result<(), Halt> {
+    pub(super) async fn ready(&mut self, oid: u32) -> Result<(), Halt> {
         let known = self.known.get_mut(&oid).ok_or_else(|| unknown_relation(oid))?;
         if known.mapped.is_none() {
             let Relation { namespace, name, .. } = &known.relation;
@@ -334,313 +329,13 @@ impl Applier {
         Ok(())
     }
 
-    fn verdict(&self, relation: u32) -> Verdict<'_> {
-        self.filter.verdict(relation, self.transaction.unwrap_or(Lsn::INVALID))
-    }
-
-    async fn insert(&mut self, change: Insert) -> Result<(), Halt> {
-        let due = match self.verdict(change.relation) {
-            Verdict::Apply => true,
-            Verdict::Skip => false,
-            Verdict::ByKey(column, parts) => self.is_due(change.relation, column, parts, &change.new)?,
-        };
-        if !due {
-            return Ok(());
-        }
-        self.ready(change.relation).await?;
-        self.add_to_run(change.relation, change.new)?;
-        Ok(())
-    }
-
-    async fn update(&mut self, change: Update) -> Result<(), Halt> {
-        let (from, to) = match self.verdict(change.relation) {
-            Verdict::Apply => (true, true),
-            Verdict::Skip => (false, false),
-            Verdict::ByKey(column, parts) => {
-                let to = self.is_due(change.relation, column, parts, &change.new)?;
-                match &change.old {
-                    Some(OldTuple::Key(old) | OldTuple::Full(old)) => {
-                        (self.is_due(change.relation, column, parts, old)?, to)
-                    }
-                    None => (to, to),
-                }
-            }
-        };
-        match (from, to, change.old) {
-            (false, false, _) => Ok(()),
-            // The row leaves a range that is copied for one whose copy already has it.
-            (true, false, Some(old)) => self.delete_row(change.relation, old).await,
-            // The row comes from a range whose copy no longer has it.
-            (false, true, old) => self.insert_moved(change.relation, old, change.new).await,
-            (_, _, old) => self.update_row(change.relation, old, change.new).await,
-        }
-    }
-
-    async fn delete(&mut self, change: Delete) -> Result<(), Halt> {
-        let (OldTuple::Key(row) | OldTuple::Full(row)) = &change.old;
-        let due = match self.verdict(change.relation) {
-            Verdict::Apply => true,
-            Verdict::Skip => false,
-            Verdict::ByKey(column, parts) => self.is_due(change.relation, column, parts, row)?,
-        };
-        if due { self.delete_row(change.relation, change.old).await } else { Ok(()) }
-    }
-
-    /// Whether the row's key falls into a range that was copied before this transaction.
-    fn is_due(&self, relation: u32, column: &str, parts: &[PartRule], row: &Tuple) -> Result<bool> {
-        let known = self.known.get(&relation).ok_or_else(|| unknown_relation(relation))?;
-        let place = known.relation.columns.iter().position(|c| c.name == column);
-        let key = place.and_then(|i| row.get(i)).and_then(|value| match value {
-            Value::Text(text) => std::str::from_utf8(text).ok()?.parse().ok(),
-            _ => None,
-        });
-        match key {
-            Some(key) => Ok(key_is_due(parts, key, self.transaction.unwrap_or(Lsn::INVALID))),
-            None => Err(Error::failed(format!(
-                "a change of table \"{}.{}\" does not tell column \"{column}\", by which its copy was split",
-                known.relation.namespace, known.relation.name
-            ))),
-        }
-    }
-
-    async fn insert_moved(&mut self, oid: u32, old: Option<OldTuple>, new: Tuple) -> Result<(), Halt> {
-        self.ready(oid).await?;
-        self.end_run()?;
-        let old = match &old {
-            Some(OldTuple::Full(old)) => Some(old),
-            _ => None,
-        };
-        let value = |i: usize| match (new.get(i), old) {
-            (Some(Value::UnchangedToast), Some(old)) => old.get(i),
-            (value, _) => value,
-        };
-        if (0..new.len()).any(|i| value(i) == Some(Value::UnchangedToast)) {
-            return Err(Halt::Recopy(oid));
-        }
-        let name = self.statement(oid, &Shape::Insert)?;
-        let mapped = mapped(&self.known, oid).ok_or_else(|| unknown_relation(oid))?;
-        let columns = (0..mapped.columns.len()).filter(|&i| mapped.columns[i].is_some());
-        let parameters = columns.map(|i| text_of(value(i)));
-        self.pipeline.run(&name, &[], parameters)?;
-        self.expect(Step::Insert, oid);
-        Ok(())
-    }
-
-    async fn delete_row(&mut self, oid: u32, old: OldTuple) -> Result<(), Halt> {
-        self.ready(oid).await?;
-        self.end_run()?;
-        let (OldTuple::Key(old) | OldTuple::Full(old)) = old;
-        let row = self.row(oid, &old)?;
-        let shape = Shape::Delete { row };
-        let name = self.statement(oid, &shape)?;
-        let Shape::Delete { row } = &shape else { return Ok(()) };
-        self.pipeline.run(&name, &[], row.equal.iter().map(|&i| text_of(old.get(i))))?;
-        self.expect(Step::Delete, oid);
-        Ok(())
-    }
-
-    async fn update_row(&mut self, oid: u32, old: Option<OldTuple>, new: Tuple) -> Result<(), Halt> {
-        self.ready(oid).await?;
-        self.end_run()?;
-        let old = match old {
-            Some(OldTuple::Key(old) | OldTuple::Full(old)) => Some(old),
-            None => None,
-        };
-        let identity = self.identity_columns(oid, old.as_ref(), &new)?;
-        let identified = old.as_ref().unwrap_or(&new);
-        let mut row = self.row(oid, identified)?;
-        // Only ALTER TABLE lets such a column change: that it has not, which is nearly certain, is made part of the condition; if it
-        // has, no row is found, and the transaction comes again, carefully.
-        let (mut altered, mut kept) = (identity.changed, identity.kept);
-        if self.is_careful() {
-            altered.extend(identity.unsure);
-        } else {
-            kept.extend(&identity.unsure);
-            row.equal.extend(identity.unsure);
-        }
-        let mapped = self.mapped(oid)?;
-        let set: Vec<usize> = (0..new.len())
-            .filter(|i| mapped.columns.get(*i).is_some_and(Option::is_some))
-            .filter(|i| new.get(*i) != Some(Value::UnchangedToast))
-            .filter(|i| !kept.contains(i) && (!row.equal.contains(i) || old.is_some() || altered.contains(i)))
-            .collect();
-        self.alter_identity(oid, &altered, "BY DEFAULT")?;
-        let shape = Shape::Update { set, row };
-        let name = self.statement(oid, &shape)?;
-        let Shape::Update { set, row } = &shape else { return Ok(()) };
-        let values = set.iter().map(|&i| text_of(new.get(i)));
-        let key = row.equal.iter().map(|&i| {
-            let known = old.as_ref().and_then(|old| old.get(i)).filter(|v| *v != Value::Null);
-            text_of(known.or_else(|| new.get(i)))
-        });
-        self.pipeline.run(&name, &[], values.chain(key))?;
-        self.expect(Step::Update, oid);
-        self.alter_identity(oid, &altered, "ALWAYS")?;
-        Ok(())
-    }
-
-    /// What is known of `GENERATED ALWAYS` columns in an update.
-    fn identity_columns(&self, oid: u32, old: Option<&Tuple>, new: &Tuple) -> Result<Identity> {
-        let mapped = self.mapped(oid)?;
-        let mut identity = Identity::default();
-        for (i, column) in mapped.columns.iter().enumerate() {
-            if !column.as_ref().is_some_and(|c| c.identity_always) {
-                continue;
-            }
-            let in_key = matches!(&mapped.key, Key::Columns(key) if key.contains(&i));
-            match old.and_then(|old| old.get(i)) {
-                None if in_key => identity.kept.push(i),
-                None | Some(Value::Null) => identity.unsure.push(i),
-                Some(value) if Some(value) == new.get(i) => identity.kept.push(i),
-                Some(_) => identity.changed.push(i),
-            }
-        }
-        Ok(identity)
-    }
-
-    fn alter_identity(&mut self, oid: u32, columns: &[usize], generated: &str) -> Result<()> {
-        if columns.is_empty() {
-            return Ok(());
-        }
-        let mapped = self.mapped(oid)?;
-        let actions: Vec<String> = columns
-            .iter()
-            .filter_map(|&i| mapped.columns.get(i)?.as_ref())
-            .map(|c| format!("ALTER COLUMN {} SET GENERATED {generated}", c.name))
-            .collect();
-        let sql = format!("ALTER TABLE {} {}", mapped.table, actions.join(", "));
-        self.pipeline.prepare("", &sql, &[])?;
-        self.pipeline.run("", &[], std::iter::empty())?;
-        self.expect(Step::Setting, oid);
-        Ok(())
-    }
-
-    async fn truncate(&mut self, change: &Truncate) -> Result<(), Halt> {
-        self.end_run()?;
-        let mut whole = Vec::new();
-        let mut ranges = Vec::new();
-        for &oid in &change.relations {
-            let due = match self.verdict(oid) {
-                Verdict::Apply => None,
-                Verdict::Skip => continue,
-                Verdict::ByKey(column, parts) => {
-                    let commit = self.transaction.unwrap_or(Lsn::INVALID);
-                    let due = parts.iter().filter(|part| commit >= part.lsn);
-                    Some((column.to_owned(), due.copied().collect::<Vec<_>>()))
-                }
-            };
-            self.ready(oid).await?;
-            match due {
-                None => whole.push(oid),
-                Some((column, parts)) => ranges.push((oid, column, parts)),
-            }
-        }
-        let mut statements = Vec::new();
-        if !whole.is_empty() {
-            let tables = whole.iter().map(|&oid| {
-                let mapped = self.mapped(oid)?;
-                Ok((mapped.table.as_str(), mapped.partitioned))
-            });
-            let tables: Vec<_> = tables.collect::<Result<_>>()?;
-            statements.push((whole[0], statement::truncate(&tables, change.restart_identity)));
-        }
-        for (oid, column, parts) in &ranges {
-            statements.push((*oid, statement::delete_ranges(&self.mapped(*oid)?.table, column, parts)));
-        }
-        for (oid, sql) in statements {
-            self.pipeline.prepare("", &sql, &[])?;
-            self.pipeline.run("", &[], std::iter::empty())?;
-            self.expect(Step::Truncate, oid);
-        }
-        Ok(())
-    }
-
-    /// How a row with these values is found.
-    fn row(&self, oid: u32, values: &Tuple) -> Result<Row> {
-        let mapped = self.mapped(oid)?;
-        Ok(match &mapped.key {
-            Key::Columns(key) => Row { equal: key.clone(), null: Vec::new(), any_one: false },
-            Key::Row => {
-                let columns = (0..mapped.columns.len()).filter(|&i| mapped.columns[i].is_some());
-                let (null, equal) = columns.partition(|&i| values.get(i) == Some(Value::Null));
-                Row { equal, null, any_one: true }
-            }
-        })
+    pub(super) fn mapped_mut(&mut self, oid: u32) -> Result<&mut Mapped> {
+        let known = self.known.get_mut(&oid).and_then(|known| known.mapped.as_mut());
+        known.ok_or_else(|| unknown_relation(oid))
     }
 
     pub(super) fn mapped(&self, oid: u32) -> Result<&Mapped> {
         mapped(&self.known, oid).ok_or_else(|| unknown_relation(oid))
-    }
-
-    /// The name of the prepared statement with this shape.
-    fn statement(&mut self, oid: u32, shape: &Shape) -> Result<Arc<str>> {
-        let known = self.known.get_mut(&oid).and_then(|known| known.mapped.as_mut());
-        let mapped = known.ok_or_else(|| unknown_relation(oid))?;
-        if let Some(name) = mapped.prepared.get(shape) {
-            return Ok(name.clone());
-        }
-        if mapped.prepared.len() >= MOST_STATEMENTS {
-            for (_, name) in mapped.prepared.drain() {
-                self.pipeline.forget(&name)?;
-            }
-        }
-        self.statements += 1;
-        let name: Arc<str> = format!("s{}", self.statements).into();
-        let (sql, types) = shape.sql(mapped);
-        self.pipeline.prepare(&name, &sql, &types)?;
-        mapped.prepared.insert(shape.clone(), name.clone());
-        Ok(name)
-    }
-
-    /// Adds a row to the inserts that follow each other, which from some length on go by COPY.
-    fn add_to_run(&mut self, oid: u32, row: Tuple) -> Result<()> {
-        if self.run.as_ref().is_some_and(|run| run.relation != oid) {
-            self.end_run()?;
-        }
-        if self.is_careful() || !self.mapped(oid)?.copy {
-            return self.insert_row(oid, &row);
-        }
-        let run = self.run.get_or_insert_with(|| Run::new(oid));
-        if let Some(copied) = &mut run.copied {
-            *copied += 1;
-            return self.copy_row(oid, &row);
-        }
-        run.bytes += row.values().map(|v| text_of(Some(v)).map_or(0, <[u8]>::len)).sum::<usize>();
-        run.rows.push(row);
-        if !run.is_worth_a_copy() {
-            return Ok(());
-        }
-        let rows = std::mem::take(&mut run.rows);
-        run.copied = Some(rows.len() as u64);
-        let name = self.statement(oid, &Shape::Copy)?;
-        self.pipeline.run(&name, &[], std::iter::empty())?;
-        rows.iter().try_for_each(|row| self.copy_row(oid, row))
-    }
-
-    /// Ends the inserts that follow each other.
-    fn end_run(&mut self) -> Result<()> {
-        let Some(run) = self.run.take() else { return Ok(()) };
-        if run.copied.is_some() {
-            self.pipeline.copy_done()?;
-            self.expect(Step::Copy, run.relation);
-        }
-        run.rows.iter().try_for_each(|row| self.insert_row(run.relation, row))
-    }
-
-    fn insert_row(&mut self, oid: u32, row: &Tuple) -> Result<()> {
-        let name = self.statement(oid, &Shape::Insert)?;
-        let mapped = mapped(&self.known, oid).ok_or_else(|| unknown_relation(oid))?;
-        self.pipeline.run(&name, &[], written(mapped, row))?;
-        self.expect(Step::Insert, oid);
-        Ok(())
-    }
-
-    fn copy_row(&mut self, oid: u32, row: &Tuple) -> Result<()> {
-        let mapped = mapped(&self.known, oid).ok_or_else(|| unknown_relation(oid))?;
-        self.pipeline.copy_data(|out| {
-            text::row(written(mapped, row), out);
-            Ok(())
-        })
     }
 
     /// Looks at an answer of the target.
@@ -678,39 +373,12 @@ impl Applier {
     }
 }
 
-/// `GENERATED ALWAYS` columns of an update.
-#[derive(Debug, Default)]
-struct Identity {
-    /// Its value changed.
-    changed: Vec<usize>,
-    /// Its old value isn't told.
-    unsure: Vec<usize>,
-    /// It isn't to be set.
-    kept: Vec<usize>,
-}
-
-fn mapped(known: &HashMap<u32, Known>, oid: u32) -> Option<&Mapped> {
+pub(super) fn mapped(known: &HashMap<u32, Known>, oid: u32) -> Option<&Mapped> {
     known.get(&oid).and_then(|known| known.mapped.as_ref())
 }
 
-fn unknown_relation(oid: u32) -> Error {
+pub(super) fn unknown_relation(oid: u32) -> Error {
     Error::connection(format!(
         "protocol violation by the source: a change of relation {oid}, which was not described"
     ))
-}
-
-/// A value's text. The stream was not asked for binary values, and an unchanged TOAST value is left out before.
-fn text_of(value: Option<Value<'_>>) -> Option<&[u8]> {
-    match value {
-        Some(Value::Text(text) | Value::Binary(text)) => Some(text),
-        Some(Value::Null | Value::UnchangedToast) | None => None,
-    }
-}
-
-/// The values of the columns that the target doesn't generate itself.
-fn written<'a>(mapped: &'a Mapped, row: &'a Tuple) -> impl Iterator<Item = Option<&'a [u8]>> {
-    row.values()
-        .zip(&mapped.columns)
-        .filter(|(_, column)| column.is_some())
-        .map(|(value, _)| text_of(Some(value)))
 }

@@ -27,6 +27,7 @@
 mod apply;
 mod assemble;
 mod batch;
+mod change;
 mod failure;
 mod feedback;
 mod filter;

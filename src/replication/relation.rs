@@ -32,6 +32,20 @@ pub(super) struct Mapped {
     pub(super) key: Key,
     /// Prepared statements by what they do.
     pub(super) prepared: HashMap<Shape, Arc<str>>,
+    /// The statement for updates that tell all values and are found by an unchanged key.
+    pub(super) plain_update: Option<Arc<Plain>>,
+    /// The statement for deletes that are found by a key.
+    pub(super) plain_delete: Option<Arc<Plain>>,
+}
+
+/// A prepared statement that serves most changes of a relation.
+#[derive(Debug)]
+pub(super) struct Plain {
+    pub(super) name: Arc<str>,
+    /// Columns that are set.
+    pub(super) set: Vec<usize>,
+    /// Columns that find the row.
+    pub(super) equal: Vec<usize>,
 }
 
 /// A column of the target.
@@ -126,7 +140,14 @@ impl Mapped {
             columns,
             name,
             prepared: HashMap::new(),
+            plain_update: None,
+            plain_delete: None,
         })
+    }
+
+    /// Whether a column takes values from the system alone.
+    pub(super) fn has_identity(&self) -> bool {
+        self.columns.iter().flatten().any(|column| column.identity_always)
     }
 
     /// The names of the columns that identify a row, for messages.

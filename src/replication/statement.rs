@@ -188,6 +188,8 @@ mod tests {
             columns: columns.iter().map(column).collect(),
             key: Key::Row,
             prepared: HashMap::new(),
+            plain_update: None,
+            plain_delete: None,
         }
     }
 
