@@ -52,6 +52,17 @@ fn restores_loops(source_major: u32, target_major: u32) {
 }
 
 #[test]
+fn relations_in_odd_states_come_out_as_they_were() {
+    for (source, target) in [(10, 10), (11, 11), (13, 13), (15, 15), (18, 18), (12, 16), (17, 18)] {
+        let source = server(source).create_database_with("odd", "TEMPLATE template0");
+        source.load(&fixture_file("relations.sql"));
+        let target = server(target).create_database_with("even", "TEMPLATE template0");
+        restore(&target, &script(&source, &target));
+        assert_same_schema(&source, &target);
+    }
+}
+
+#[test]
 fn the_script_of_the_fixture_restores_on_its_own_major() {
     for major in [10, 12, 15, 18] {
         restores_the_fixture(major, major);
