@@ -109,6 +109,10 @@ impl Status {
             sums.bytes += table.bytes;
             sums.bytes_done += table.bytes_done;
         }
+        // Shares of a table that was cut may not add up to it.
+        if sums.parts_done == sums.parts {
+            sums.bytes_done = sums.bytes;
+        }
         if self.word() == "running" {
             sums.rows += self.running.iter().map(|copy| copy.rows).sum::<u64>();
             let bytes: u64 = self.running.iter().map(|copy| copy.bytes).sum();
@@ -184,15 +188,14 @@ impl Status {
         ];
         rows.extend(self.error().map(|error| ("error", error)));
         rows.extend(self.holder.clone().map(|holder| ("worker", holder)));
-        rows.push((
-            "started",
-            format!(
-                "{}, {} of work and pauses",
-                migration.started_at,
-                size::seconds(migration.elapsed_seconds)
-            ),
-        ));
-        rows.extend(migration.finished_at.clone().map(|at| ("finished", at)));
+        let elapsed = size::seconds(migration.elapsed_seconds);
+        match &migration.finished_at {
+            None => rows.push(("started", format!("{}, {elapsed} ago", migration.started_at))),
+            Some(finished) => {
+                rows.push(("started", migration.started_at.clone()));
+                rows.push(("finished", format!("{finished}, after {elapsed}")));
+            }
+        }
         rows.push(("schema", size::count(self.items, "item made", "items made")));
         if sums.parts > 0 {
             rows.push(("tables", format!("{} of {}", sums.tables_done, sums.tables)));

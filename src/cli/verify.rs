@@ -7,6 +7,7 @@ use serde_json::json;
 use super::args::{self, Verify};
 use super::{Context, Outcome, size, view};
 use crate::config::Side;
+use crate::ddl;
 use crate::error::Result;
 use crate::progress::Progress;
 use crate::verify::{self, Difference, Options, Report};
@@ -20,7 +21,8 @@ pub(super) async fn run(context: &Context<'_>, options: &Verify) -> Result<Outco
         schema: !options.data_only,
         data: !options.schema_only,
         jobs: options.jobs.map_or_else(args::default_jobs, usize::from),
-        ddl: options.content.options(),
+        // The database's own properties are copied too; its name may differ.
+        ddl: ddl::Options { database: Some(target.dbname.clone()), ..options.content.options() },
     };
     let work = verify::run(&source, &target, &wanted, &progress, &context.stop);
     let report = view::show(ui, &progress, work).await?;

@@ -36,7 +36,7 @@ pub async fn lock_holder(target: &mut Connection) -> Result<Option<String>> {
     let (high, low) = ((key >> 32).to_string(), (key & 0xffff_ffff).to_string());
     let rows = target
         .query(
-            "SELECT l.pid, coalesce(a.usename::text, '?'), coalesce(a.client_addr::text, 'the server''s own host'), \
+            "SELECT l.pid, coalesce(a.usename::text, '?'), coalesce(pg_catalog.host(a.client_addr), 'the server''s own host'), \
                     coalesce(a.backend_start::text, '?') \
              FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid \
              WHERE l.locktype = 'advisory' AND l.granted AND l.classid::int8 = $1 AND l.objid::int8 = $2 AND l.objsubid = 1 \
