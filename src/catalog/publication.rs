@@ -61,7 +61,11 @@ pub async fn read_subscriptions(connection: &mut Connection) -> Result<(Vec<Subs
         .await?;
     if readable.first().and_then(|row| row.text(0)) != Some("t") {
         let names = connection
-            .query("SELECT DISTINCT subname::text FROM pg_catalog.pg_stat_subscription ORDER BY 1", &[])
+            .query(
+                "SELECT s.subname::text FROM pg_catalog.pg_subscription s, pg_catalog.pg_database d \
+                 WHERE d.oid = s.subdbid AND d.datname = pg_catalog.current_database() ORDER BY 1",
+                &[],
+            )
             .await?;
         return Ok((Vec::new(), names.iter().filter_map(|row| row.text(0).map(str::to_owned)).collect()));
     }
