@@ -34,6 +34,7 @@ pub async fn read_comments(connection: &mut Connection) -> Result<Vec<Comment>> 
            LATERAL pg_catalog.pg_identify_object(d.classoid, d.objoid, d.objsubid) i
          WHERE i.identity IS NOT NULL AND (d.objoid >= 16384 OR d.classoid = 'pg_catalog.pg_namespace'::regclass AND i.identity IN ('public', '\"public\"'))
            AND d.classoid <> 'pg_catalog.pg_largeobject'::regclass
+           AND NOT (d.classoid = 'pg_catalog.pg_publication'::regclass AND i.identity ~ '^\"?pgstream_')
            AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend e WHERE e.classid = d.classoid AND e.objid = d.objoid
              AND e.deptype = 'e')
          ORDER BY k.relname, i.identity, d.objsubid"

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use pgstream_proto::lsn::Lsn;
+
 use super::user_schema;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::wire::Connection;
 
 /// Which database of which cluster a session is in.
@@ -123,4 +125,68 @@ pub async fn blockers(connection: &mut Connection, relations: Option<&[u32]>) ->
             })
         })
         .collect()
+}
+
+/// What decides whether a source can be followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplicationFacts {
+    /// The setting.
+    pub wal_level: String,
+    /// The session's role has REPLICATION, is a superuser, or is a member of a provider's role for it.
+    pub may_replicate: bool,
+    /// Replication slots that are not taken.
+    pub slots_free: i64,
+    /// WAL senders that are not taken.
+    pub senders_free: i64,
+    /// The server is a standby.
+    pub in_recovery: bool,
+    /// Tables (quoted, qualified) that the session's role neither owns nor may act for the owner of.
+    pub not_owned: Vec<String>,
+}
+
+/// Reads [`ReplicationFacts`].
+pub async fn replication_facts(connection: &mut Connection) -> Result<ReplicationFacts> {
+    let row = connection
+        .query_one(
+            "SELECT pg_catalog.current_setting('wal_level'), \
+               (SELECT r.rolsuper OR r.rolreplication OR EXISTS (SELECT FROM pg_catalog.pg_roles p WHERE p.rolname = 'rds_replication' \
+                  AND pg_catalog.pg_has_role(r.oid, p.oid, 'MEMBER')) FROM pg_catalog.pg_roles r WHERE r.rolname = current_user), \
+               pg_catalog.current_setting('max_replication_slots')::int8 - (SELECT count(*) FROM pg_catalog.pg_replication_slots), \
+               pg_catalog.current_setting('max_wal_senders')::int8 - (SELECT count(*) FROM pg_catalog.pg_stat_replication), \
+               pg_catalog.pg_is_in_recovery()",
+            &[],
+        )
+        .await?;
+    let tables = connection
+        .query(
+            "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c \
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+             WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND n.nspname !~ '^pg_' \
+               AND n.nspname NOT IN ('information_schema', 'pgstream') \
+               AND NOT pg_catalog.pg_has_role(c.relowner, 'USAGE') \
+               AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass \
+                 AND d.objid = c.oid AND d.deptype = 'e') ORDER BY 1",
+            &[],
+        )
+        .await?;
+    Ok(ReplicationFacts {
+        wal_level: row.value(0)?,
+        may_replicate: row.is_true(1),
+        slots_free: row.value(2)?,
+        senders_free: row.value(3)?,
+        in_recovery: row.is_true(4),
+        not_owned: tables.iter().map(|row| row.value(0)).collect::<Result<_>>()?,
+    })
+}
+
+/// Up to where the server has written its log, or replayed its primary's.
+pub async fn current_lsn(connection: &mut Connection) -> Result<Lsn> {
+    let row = connection
+        .query_one(
+            "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() \
+             ELSE pg_catalog.pg_current_wal_lsn() END",
+            &[],
+        )
+        .await?;
+    row.value::<String>(0)?.parse().map_err(|e| Error::failed(format!("{e}")))
 }

@@ -63,6 +63,8 @@ pub(super) enum Command {
     Check(Check),
     /// Show how far the migration into the target database is
     Status(Status),
+    /// Apply the last changes and end the migration: the target is the database from then on
+    Cutover(Cutover),
     /// Compare both databases: definitions, rows, sequences, large objects
     Verify(Verify),
     /// Print the statements that make the source's schema
@@ -109,6 +111,76 @@ pub(super) struct Migrate {
     /// Wait at most this long for a lock on a source table (such as 30s; a plain number is milliseconds)
     #[arg(long, value_name = "TIMEOUT", value_parser = duration, default_value = "30s")]
     pub(super) lock_wait_timeout: Duration,
+    #[command(flatten)]
+    pub(super) replication: Replication,
+    #[command(flatten)]
+    pub(super) content: Content,
+}
+
+/// What concerns the method replication.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Replication")]
+pub(super) struct Replication {
+    /// Wait at most this long for transactions of the source that keep the slot from being made (such as 5min)
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10min")]
+    pub(super) slot_timeout: Duration,
+    /// What to do about tables that have no replica identity
+    #[arg(long, value_enum, default_value = "error")]
+    pub(super) replica_identity: ReplicaIdentity,
+    /// What to do when the row of an UPDATE or DELETE is not on the target
+    #[arg(long, value_enum, default_value = "stop")]
+    pub(super) on_conflict: OnConflict,
+    /// Cut over by itself once the target is close to the source; nothing may write to the source then
+    #[arg(long)]
+    pub(super) stop_when_caught_up: bool,
+    /// How close that is, in bytes of write-ahead log (such as 64kB)
+    #[arg(long, value_name = "BYTES", value_parser = size, default_value = "0", requires = "stop_when_caught_up")]
+    pub(super) max_replication_lag: u64,
+    /// Folder for transactions that don't fit into memory
+    #[arg(long, value_name = "DIR", default_value = "/tmp")]
+    pub(super) spill_dir: PathBuf,
+}
+
+/// Tables without replica identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ReplicaIdentity {
+    /// Refuse to begin, and name them
+    Error,
+    /// Give them REPLICA IDENTITY FULL on the source until the cutover
+    Full,
+    /// Copy them, and leave out what changes later
+    Skip,
+}
+
+/// Rows that are not on the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum OnConflict {
+    /// Stop before the change
+    Stop,
+    /// Leave the change out, and count it
+    Skip,
+}
+
+/// `pgstream cutover`.
+#[derive(Debug, Args)]
+pub(super) struct Cutover {
+    /// Begin once the target is at most this far behind, in bytes of write-ahead log (such as 1MB)
+    #[arg(long, value_name = "BYTES", value_parser = size, default_value = "1MB")]
+    pub(super) max_lag: u64,
+    /// Wait at most this long for that
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5min")]
+    pub(super) timeout: Duration,
+    /// Make the source database read-only first, and end the sessions that others have in it
+    #[arg(long)]
+    pub(super) make_source_read_only: bool,
+    /// Refresh materialized views at the end
+    #[arg(long)]
+    pub(super) refresh_materialized_views: bool,
+    /// Analyze with this many connections [default: the number of processors, at most 4]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(super) jobs: Option<u16>,
+    #[command(flatten)]
+    pub(super) replication: Replication,
     #[command(flatten)]
     pub(super) content: Content,
 }

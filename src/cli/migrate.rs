@@ -1,24 +1,22 @@
 //! `pgstream migrate`: checks, moves the database, and says what came of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 
-use super::args::{self, Method, Migrate};
+use super::args::{self, Migrate};
 use super::{Context, Outcome, check, size, view};
 use crate::config::Side;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::migrate::check::Severity;
-use crate::migrate::{self, Options};
+use crate::migrate::{self, Ended, Method, Options, ReplicaIdentityPolicy};
 use crate::progress::Progress;
+use crate::replication::OnConflict;
 use crate::state;
 use crate::wire::{Connection, Settings};
 
 pub(super) async fn run(context: &Context<'_>, arguments: &Migrate) -> Result<Outcome> {
-    if arguments.method == Method::Replication {
-        return Err(Error::usage("this version of pgstream has only the method \"copy\"")
-            .with_hint("Use --method copy while nothing writes to the source, or --method auto."));
-    }
     let options = resolve(context, arguments)?;
     if arguments.validate {
         let findings = check::find(&options.source, &options.target, &options.ddl, options.jobs).await?;
@@ -36,15 +34,50 @@ pub(super) async fn run(context: &Context<'_>, arguments: &Migrate) -> Result<Ou
 fn resolve(context: &Context<'_>, arguments: &Migrate) -> Result<Options> {
     let jobs = arguments.jobs.map_or_else(args::default_jobs, usize::from);
     Ok(Options {
-        source: context.servers.needed(Side::Source)?,
-        target: context.servers.needed(Side::Target)?,
-        jobs,
         index_jobs: arguments.index_jobs.map_or(jobs, usize::from),
         split_larger_than: arguments.split_tables_larger_than,
         restart: arguments.restart,
-        ddl: arguments.content.options(),
         roles: !arguments.no_roles,
         lock_wait: arguments.lock_wait_timeout,
+        method: match arguments.method {
+            args::Method::Auto => Method::Auto,
+            args::Method::Copy => Method::Copy,
+            args::Method::Replication => Method::Replication,
+        },
+        ..base(context, &arguments.content, &arguments.replication, jobs)?
+    })
+}
+
+/// The options that `migrate` and `cutover` share, with the others at their defaults.
+pub(super) fn base(
+    context: &Context<'_>,
+    content: &args::Content,
+    replication: &args::Replication,
+    jobs: usize,
+) -> Result<Options> {
+    Ok(Options {
+        source: context.servers.needed(Side::Source)?,
+        target: context.servers.needed(Side::Target)?,
+        jobs,
+        index_jobs: jobs,
+        split_larger_than: 0,
+        restart: false,
+        ddl: content.options(),
+        roles: false,
+        lock_wait: Duration::from_secs(30),
+        method: Method::Auto,
+        slot_timeout: replication.slot_timeout,
+        replica_identity: match replication.replica_identity {
+            args::ReplicaIdentity::Error => ReplicaIdentityPolicy::Error,
+            args::ReplicaIdentity::Full => ReplicaIdentityPolicy::Full,
+            args::ReplicaIdentity::Skip => ReplicaIdentityPolicy::Skip,
+        },
+        on_conflict: match replication.on_conflict {
+            args::OnConflict::Stop => OnConflict::Stop,
+            args::OnConflict::Skip => OnConflict::Skip,
+        },
+        stop_when_caught_up: replication.stop_when_caught_up.then_some(replication.max_replication_lag),
+        spill_directory: replication.spill_dir.clone(),
     })
 }
 
@@ -70,7 +103,11 @@ async fn refuse(context: &Context<'_>, options: &Options, progress: &Progress) -
     Ok(())
 }
 
-fn report(context: &Context<'_>, options: &Options, outcome: &migrate::Outcome) -> Result<Outcome> {
+pub(super) fn report(
+    context: &Context<'_>,
+    options: &Options,
+    outcome: &migrate::Outcome,
+) -> Result<Outcome> {
     let ui = context.ui;
     let seconds = outcome.elapsed.as_secs_f64();
     if ui.manner().json {
@@ -80,10 +117,10 @@ fn report(context: &Context<'_>, options: &Options, outcome: &migrate::Outcome) 
             .map(|left| json!({ "kind": left.kind, "name": left.name, "reason": left.reason }))
             .collect();
         ui.json(&json!({
-            "status": "done",
-            "method": "copy",
+            "status": if outcome.ended == Ended::HandedOver { "syncing" } else { "done" },
+            "method": outcome.method,
             "dbname": options.target.dbname,
-            "already_done": outcome.already_done,
+            "already_done": outcome.ended == Ended::AlreadyDone,
             "tables": outcome.tables,
             "rows": outcome.rows,
             "bytes": outcome.bytes,
@@ -103,13 +140,16 @@ fn report(context: &Context<'_>, options: &Options, outcome: &migrate::Outcome) 
             size::count(outcome.rows, "row", "rows"),
             size::bytes(outcome.bytes)
         );
-        ui.print(&if outcome.already_done {
-            format!("the migration of database \"{}\" was done already: {amount}\n", options.source.dbname)
-        } else {
-            format!("done: database \"{}\": {amount} in {}\n", options.source.dbname, size::seconds(seconds))
+        let (name, time) = (&options.source.dbname, size::seconds(seconds));
+        ui.print(&match outcome.ended {
+            Ended::AlreadyDone => {
+                format!("the migration of database \"{name}\" was done already: {amount}\n")
+            }
+            Ended::HandedOver => format!("a cutover of database \"{name}\" has taken over\n"),
+            Ended::Done => format!("done: database \"{name}\": {amount} in {time}\n"),
         })?;
     }
     // What is left out was said, and counted, by the run that did the work.
-    let whole = outcome.already_done || outcome.omissions.is_empty();
+    let whole = outcome.ended != Ended::Done || outcome.omissions.is_empty();
     Ok(if whole { Outcome::Done } else { Outcome::Differences })
 }

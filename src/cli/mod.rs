@@ -6,6 +6,7 @@
 mod args;
 mod check;
 mod cleanup;
+mod cutover;
 mod log;
 mod migrate;
 mod schema;
@@ -108,6 +109,7 @@ fn run(command: &Command, servers: Servers<'_>, ui: &Ui) -> Result<Outcome> {
         match command {
             // These wind down by themselves when they are asked to stop.
             Command::Migrate(options) => migrate::run(&context, options).await,
+            Command::Cutover(options) => cutover::run(&context, options).await,
             Command::Verify(options) => verify::run(&context, options).await,
             Command::Check(options) => stop::or_stopped(&stop, check::run(&context, options)).await,
             Command::Status(options) => stop::or_stopped(&stop, status::run(&context, options)).await,

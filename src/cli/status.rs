@@ -270,6 +270,8 @@ mod tests {
                 error: error.map(str::to_owned),
                 slot: None,
                 publication: None,
+                cutover_lsn: None,
+                source_read_only: false,
                 started_at: "2026-01-01 00:00:00+00".to_owned(),
                 updated_at: "2026-01-01 00:00:00+00".to_owned(),
                 finished_at: None,

@@ -4,10 +4,11 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use pgstream_proto::lsn::Lsn;
 
 use super::size;
 use super::ui::Ui;
-use crate::progress::{Progress, Snapshot};
+use crate::progress::{Progress, Snapshot, StreamSnapshot};
 
 /// Nothing is shown of work that is over before.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -69,9 +70,10 @@ impl View {
             Some(bars) => {
                 ui.set_bars(Some(bars.all.clone()));
                 bars.draw(&snapshot, rate);
+                bars.draw_stream(&progress.stream().snapshot());
             }
             None if elapsed >= self.next_line && !ui.manner().quiet => {
-                ui.note(&line(&snapshot, rate));
+                ui.note(&(line(&snapshot, rate) + &stream(&progress.stream().snapshot())));
                 // Every 10 seconds at first, then every half minute.
                 let step = if elapsed < Duration::from_secs(60) { 10 } else { 30 };
                 self.next_line = elapsed + Duration::from_secs(step);
@@ -143,6 +145,12 @@ impl Bars {
         }
         self.active.set_message(now.active.join(", "));
     }
+
+    fn draw_stream(&self, now: &StreamSnapshot) {
+        if now.applied != Lsn::INVALID {
+            self.active.set_message(stream(now).trim_start_matches(": ").to_owned());
+        }
+    }
 }
 
 fn amounts(now: &Snapshot, rate: f64) -> String {
@@ -176,6 +184,20 @@ fn line(now: &Snapshot, rate: f64) -> String {
         ));
     }
     text
+}
+
+/// What follows the phase once changes are applied: `: 1,200 transactions, 12 kB behind`. Nothing before.
+fn stream(now: &StreamSnapshot) -> String {
+    if now.applied == Lsn::INVALID {
+        return String::new();
+    }
+    let behind = now.source.0.saturating_sub(now.applied.0);
+    format!(
+        ": {} applied, at {}, {} behind",
+        size::count(now.transactions, "transaction", "transactions"),
+        now.applied,
+        size::bytes(behind)
+    )
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! A large object is made, filled and given its owner, comment and privileges in the transaction that marks its part as done, so it
 //! is there whole or not at all.
 
+use std::collections::{BTreeMap, HashSet};
+
 use pgstream_proto::lsn::Lsn;
 
 use super::apply::guarded;
@@ -73,6 +75,55 @@ pub(super) async fn copy_part(
     progress.add_bytes(part.bytes);
     target.execute(&state::finish_part(part, snapshot, objects.len() as u64, bytes)).await?;
     Ok(objects.len() as u64)
+}
+
+/// Brings the large objects of the target in line with the source's, in one transaction: those whose contents differ are written again, new
+/// ones made, and those that are no longer on the source and came by the copy unlinked. How many were touched.
+pub async fn refresh_large_objects(
+    source: &mut Connection,
+    target: &mut Connection,
+    options: &ddl::Options,
+) -> Result<usize> {
+    let ours = checksums(source).await?;
+    let theirs = checksums(target).await?;
+    let copied = format!(
+        "SELECT m.oid::int8 FROM pg_catalog.pg_largeobject_metadata m WHERE EXISTS (SELECT FROM pgstream.part p \
+         WHERE p.relation = {LARGE_OBJECTS} AND m.oid::int8 >= p.lower_bound AND m.oid::int8 < p.upper_bound)"
+    );
+    let copied: HashSet<u32> =
+        target.query(&copied, &[]).await?.iter().map(|row| row.value(0)).collect::<Result<_>>()?;
+    let gone = theirs.keys().filter(|oid| copied.contains(oid) && !ours.contains_key(oid)).copied();
+    let changed: Vec<u32> =
+        ours.iter().filter(|(oid, sum)| theirs.get(oid) != Some(sum)).map(|(oid, _)| *oid).collect();
+    let replaced = changed.iter().filter(|oid| theirs.contains_key(oid)).copied();
+    let unlinked: Vec<u32> = gone.chain(replaced).collect();
+    if changed.is_empty() && unlinked.is_empty() {
+        return Ok(0);
+    }
+    target.execute("BEGIN").await?;
+    for oid in &unlinked {
+        target.query("SELECT pg_catalog.lo_unlink($1::oid)", &[Some(&oid.to_string())]).await?;
+    }
+    for &oid in &changed {
+        copy_one(oid, source, target)
+            .await
+            .map_err(|e| e.context(format!("could not copy large object {oid}")))?;
+        let range = i64::from(oid)..i64::from(oid) + 1;
+        let object = catalog::large_object::read_large_objects(source, range.start, range.end).await?;
+        decorate(&object, options, target).await?;
+    }
+    target.execute("COMMIT").await?;
+    Ok(changed.len().max(unlinked.len()))
+}
+
+/// The MD5 sum of each large object's contents; a server sums up what it has, and only sums travel.
+async fn checksums(connection: &mut Connection) -> Result<BTreeMap<u32, String>> {
+    let sql = "SELECT m.oid::int8, pg_catalog.md5(pg_catalog.lo_get(m.oid)) FROM pg_catalog.pg_largeobject_metadata m";
+    let rows = connection
+        .query(sql, &[])
+        .await
+        .map_err(|e| e.context(format!("could not read the large objects of the {}", connection.side())))?;
+    rows.iter().map(|row| Ok((row.value(0)?, row.value(1)?))).collect()
 }
 
 /// Sets owners, comments and privileges: all at once, and where that fails, object by object; an object that can't have them is reported.

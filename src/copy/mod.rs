@@ -24,7 +24,7 @@ mod worker;
 
 pub use apply::{Applied, apply_items};
 pub use finish::analyze;
-pub use large_object::plan_large_objects;
+pub use large_object::{plan_large_objects, refresh_large_objects};
 pub use plan::{PlannedRelation, SplitRule, plan_relation};
 pub use post_data::PostData;
 pub use sequence::copy_sequences;

@@ -11,6 +11,8 @@ use crate::wire::{Connection, Settings};
 #[derive(Debug)]
 pub struct Snapshot {
     connection: Connection,
+    /// The session that exported the snapshot, where it is another one: it must stay idle.
+    exporter: Option<Connection>,
     name: String,
     lsn: Lsn,
 }
@@ -30,7 +32,13 @@ impl Snapshot {
             .await
             .map_err(|e| e.context("could not export a snapshot of the source"))?;
         let lsn = row.value::<String>(1)?.parse().map_err(|e| Error::failed(format!("{e}")))?;
-        Ok(Snapshot { name: row.value(0)?, lsn, connection })
+        Ok(Snapshot { name: row.value(0)?, lsn, connection, exporter: None })
+    }
+
+    /// Takes over a snapshot that a slot's creation exported at its consistent point `lsn`; `exporter` is the session that made the slot.
+    pub async fn adopt(source: &Config, exporter: Connection, name: String, lsn: Lsn) -> Result<Snapshot> {
+        let connection = join(source, &name).await?;
+        Ok(Snapshot { connection, exporter: Some(exporter), name, lsn })
     }
 
     /// The session that holds the snapshot: it reads the catalogs at the same point.
@@ -51,6 +59,9 @@ impl Snapshot {
     /// Lets the snapshot go.
     pub async fn release(self) {
         self.connection.close().await;
+        if let Some(exporter) = self.exporter {
+            exporter.close().await;
+        }
     }
 }
 

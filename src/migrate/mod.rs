@@ -8,17 +8,21 @@
 //!   PreData   roles, pre-data items
 //!   Copy      parts planned; rows by workers, post-data items behind them
 //!   PostData  sequences
-//!   Finish    privileges, event triggers, materialized views, statistics
+//!   Finish    statistics, privileges, event triggers, materialized views
+//!   CatchUp → Syncing → Cutover     method replication only: see `stream` and `cutover`
 //!   Done
 //! ```
 //! Each step looks at what the state tables say and does what is left, so a restart simply walks through all of them again.
 
 pub mod check;
+pub mod cutover;
 pub mod locks;
 mod relations;
 mod restart;
+mod stream;
 
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,9 +34,10 @@ use crate::copy::{self, Copy, PostData, Snapshot, SourceTables, SplitRule, Worke
 use crate::ddl::{self, Item, NotCopied, Plan, Section};
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
+use crate::replication::{self, OnConflict};
 use crate::schema::table::Table;
 use crate::schema::{Database, partition};
-use crate::state::{self, ItemOutcome, ItemState, Migration, Phase};
+use crate::state::{self, Begin, ItemOutcome, ItemState, Migration, Phase};
 use crate::wire::{Connection, Settings};
 
 /// What a migration is asked to do.
@@ -56,13 +61,60 @@ pub struct Options {
     pub roles: bool,
     /// How long to wait for another session's lock on a source table.
     pub lock_wait: Duration,
+    /// How the target gets what changes meanwhile.
+    pub method: Method,
+    /// How long the slot may wait for transactions of the source to end.
+    pub slot_timeout: Duration,
+    /// What to do about tables without replica identity.
+    pub replica_identity: ReplicaIdentityPolicy,
+    /// What to do about an UPDATE or DELETE whose row is not on the target.
+    pub on_conflict: OnConflict,
+    /// Cut over as soon as the target is at most this far behind, in bytes of log.
+    pub stop_when_caught_up: Option<u64>,
+    /// The folder for transactions that don't fit into memory.
+    pub spill_directory: PathBuf,
+}
+
+/// How a database is moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// By replication where the source allows it, by copy otherwise.
+    Auto,
+    /// Copied once.
+    Copy,
+    /// Copied, then followed until a cutover.
+    Replication,
+}
+
+/// What to do about a table that would be published without a replica identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplicaIdentityPolicy {
+    /// Refuse to begin.
+    Error,
+    /// Give it REPLICA IDENTITY FULL, and take it back at the cutover.
+    Full,
+    /// Copy it, and don't follow its changes.
+    Skip,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The migration is done.
+    Done,
+    /// It had been done before; nothing was touched.
+    AlreadyDone,
+    /// A cutover took over.
+    HandedOver,
 }
 
 /// How a migration ended.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// It had been done before; nothing was touched.
-    pub already_done: bool,
+    /// Whether it is done.
+    pub ended: Ended,
+    /// `copy` or `replication`.
+    pub method: String,
     /// What is not on the target as on the source.
     pub omissions: Vec<NotCopied>,
     /// Tables whose rows are on the target.
@@ -96,20 +148,32 @@ pub async fn run(options: &Options, progress: &Arc<Progress>, stop: &Cancellatio
             restart::undo(&mut target, progress).await?;
             migration = None;
         } else if present.phase == Phase::Done {
-            return outcome(&mut target, true, begun).await;
+            return outcome(&mut target, Ended::AlreadyDone, begun).await;
         }
     }
-    let run = Run { options, progress, stop, resumed: migration.is_some() };
+    let mut run = Run { options, progress, stop, method: options.method };
     // Boxed: the whole machine is one large future.
-    let result = Box::pin(run.phases(source, &mut target, &identity)).await;
-    if let Err(error) = result {
-        let error = run.explain_stop(error);
-        if error.kind() != ErrorKind::Stopped {
-            record(&options.target, &mut target, &error).await;
+    match Box::pin(run.walk(source, &mut target, &identity, &there, migration)).await {
+        Ok(ended) => {
+            // A stream may have outlived the session.
+            let mut target = Connection::connect(&options.target, Side::Target, &Settings::session()).await?;
+            outcome(&mut target, ended, begun).await
         }
-        return Err(error);
+        Err(error) => {
+            let error = explain_stop(error);
+            if error.kind() != ErrorKind::Stopped {
+                record(&options.target, &mut target, &error).await;
+            }
+            Err(error)
+        }
     }
-    outcome(&mut target, false, begun).await
+}
+
+fn explain_stop(error: Error) -> Error {
+    if error.kind() == ErrorKind::Stopped {
+        return error.with_hint("Run the same command again: it goes on where this run stopped.");
+    }
+    error
 }
 
 /// Remembers the error in the state tables if there are any and the target still answers; the error itself is reported anyway.
@@ -135,10 +199,12 @@ async fn record(config: &Config, session: &mut Connection, error: &Error) {
     }
 }
 
-async fn outcome(target: &mut Connection, already_done: bool, begun: Instant) -> Result<Outcome> {
+async fn outcome(target: &mut Connection, ended: Ended, begun: Instant) -> Result<Outcome> {
     let tables = state::part_progress(target).await?;
+    let method = state::read(target).await?.map(|migration| migration.method).unwrap_or_default();
     Ok(Outcome {
-        already_done,
+        ended,
+        method,
         omissions: state::omissions(target).await?,
         tables: tables.len() as u64,
         rows: tables.iter().map(|t| t.rows).sum(),
@@ -176,15 +242,131 @@ struct Run<'a> {
     options: &'a Options,
     progress: &'a Arc<Progress>,
     stop: &'a CancellationToken,
-    resumed: bool,
+    /// `Auto` until it is decided.
+    method: Method,
 }
 
 impl Run<'_> {
-    async fn phases(&self, source: Connection, target: &mut Connection, identity: &Identity) -> Result<()> {
-        let mut source = source;
+    /// All phases, with the stream behind them where there is one.
+    async fn walk(
+        &mut self,
+        mut source: Connection,
+        target: &mut Connection,
+        identity: &Identity,
+        there: &Identity,
+        migration: Option<Migration>,
+    ) -> Result<Ended> {
         self.progress.set_phase("reading the source's schema");
+        let migration = match migration {
+            Some(migration) => migration,
+            None => self.begin(&mut source, target, identity, there).await?,
+        };
+        self.method = if migration.method == "copy" { Method::Copy } else { Method::Replication };
+        state::clear_error(target).await?;
+        if self.method == Method::Copy {
+            self.phases(source, target, &migration).await?;
+            state::set_phase(target, Phase::Done).await?;
+            return Ok(Ended::Done);
+        }
+        loop {
+            let open = state::relations(target).await?.iter().any(|(_, done, all)| done < all);
+            if open || state::read(target).await?.is_none_or(|m| m.phase < Phase::CatchUp) {
+                let session =
+                    Connection::connect(&self.options.source, Side::Source, &Settings::session()).await?;
+                self.phases(session, target, &migration).await?;
+            }
+            match self.follow(target, &migration).await? {
+                replication::Ended::Reached(_) => return Ok(Ended::HandedOver),
+                replication::Ended::Recopy(relation) => {
+                    self.revive(target).await?;
+                    self.forget_rows(target, relation).await?;
+                }
+                replication::Ended::Stopped(_) if self.stop.is_cancelled() => {
+                    return Err(Error::new(ErrorKind::Stopped, "stopped on request"));
+                }
+                // The stream is as close as it was asked to be.
+                replication::Ended::Stopped(_) => {
+                    self.revive(target).await?;
+                    self.revive(&mut source).await?;
+                    self.cut(source, target, &cutover::Cutover::default()).await?;
+                    return Ok(Ended::Done);
+                }
+            }
+        }
+    }
+
+    /// Makes sure of a session that was idle for long: a lost one is opened again, and the target's lock taken again.
+    async fn revive(&self, session: &mut Connection) -> Result<()> {
+        if session.execute("SELECT 1").await.is_ok() {
+            return Ok(());
+        }
+        let (side, config) = (session.side(), session.config().clone());
+        *session = Connection::connect(&config, side, &Settings::session()).await?;
+        if side == Side::Target { state::lock(session).await } else { Ok(()) }
+    }
+
+    /// Refuses what can't work, decides on the method, and makes the state tables: the first trace on any server.
+    async fn begin(
+        &self,
+        source: &mut Connection,
+        target: &mut Connection,
+        identity: &Identity,
+        there: &Identity,
+    ) -> Result<Migration> {
+        locks::wait(source, self.options.lock_wait, self.progress).await?;
+        let database = catalog::read(source).await?;
+        let plan = ddl::plan(&database, &self.options.ddl, target.version())?;
+        self.refuse_taken_names(target, &plan, source).await?;
+        let stream = match self.method {
+            Method::Copy => None,
+            Method::Auto | Method::Replication => {
+                let obstacles =
+                    stream::obstacles(source, &database.tables, self.options.replica_identity).await?;
+                match (obstacles.is_empty(), self.method) {
+                    (true, _) => Some(replication::object_name(&there.system_identifier, &there.database)),
+                    (false, Method::Replication) => return Err(stream::refuse(&obstacles)),
+                    (false, _) => {
+                        self.progress.note(
+                            "warning: the source can't be followed, so it is copied once (method copy)",
+                        );
+                        for obstacle in obstacles {
+                            self.progress.note(format!("warning: {obstacle}"));
+                        }
+                        None
+                    }
+                }
+            }
+        };
+        let asked = serde_json::json!({
+            "jobs": self.options.jobs,
+            "split_larger_than": self.options.split_larger_than,
+        });
+        let begin = Begin {
+            system_identifier: &identity.system_identifier,
+            database: &identity.database,
+            method: if stream.is_some() { "replication" } else { "copy" },
+            stream: stream.as_deref(),
+            options: &asked,
+        };
+        self.check_stop()?;
+        state::create(target, &begin).await?;
+        state::read(target).await?.ok_or_else(|| Error::failed("the state tables are gone"))
+    }
+
+    /// Everything up to a target that stands at a snapshot of the source.
+    async fn phases(
+        &self,
+        mut source: Connection,
+        target: &mut Connection,
+        migration: &Migration,
+    ) -> Result<()> {
         locks::wait(&mut source, self.options.lock_wait, self.progress).await?;
-        let mut snapshot = Snapshot::export(&self.options.source).await?;
+        let mut snapshot = if self.method == Method::Copy {
+            Snapshot::export(&self.options.source).await?
+        } else {
+            self.stream_snapshot(&mut source, target, migration).await?
+        };
+        self.progress.set_phase("reading the source's schema");
         locks::limit(snapshot.connection(), self.options.lock_wait).await?;
         let database = catalog::read(snapshot.connection()).await?;
         locks::share(
@@ -199,15 +381,6 @@ impl Run<'_> {
             ddl::Options { database: Some(self.options.target.dbname.clone()), ..self.options.ddl.clone() };
         let plan = ddl::plan(&database, &wanted, target.version())?;
         self.check_stop()?;
-        if !self.resumed {
-            self.refuse_taken_names(target, &plan, &mut source).await?;
-            let asked = serde_json::json!({
-                "jobs": self.options.jobs,
-                "split_larger_than": self.options.split_larger_than,
-            });
-            state::create(target, &identity.system_identifier, &identity.database, "copy", &asked).await?;
-        }
-        state::clear_error(target).await?;
         for omission in &plan.not_copied {
             target.execute(&state::record_omission(omission)).await?;
         }
@@ -221,34 +394,37 @@ impl Run<'_> {
         copy::apply_items(target, &pre_data, self.progress).await?;
         self.check_stop()?;
 
-        state::set_phase(target, Phase::Copy).await?;
+        enter(target, Phase::Copy).await?;
         self.progress.set_phase("copying rows");
         self.copy_rows(snapshot, target, database, &plan, &made).await?;
 
-        state::set_phase(target, Phase::PostData).await?;
+        enter(target, Phase::PostData).await?;
         self.progress.set_phase("setting sequences");
         // The snapshot is gone, and with it the catalogs as they were: sequences are read as they are now, as pg_dump does.
         let sequences = catalog::sequence::read_sequences(&mut source).await?;
         copy::copy_sequences(&mut source, target, &sequences).await?;
         self.check_stop()?;
 
-        state::set_phase(target, Phase::Finish).await?;
+        enter(target, Phase::Finish).await?;
         self.progress.set_phase("collecting statistics");
+        self.analyze(target).await?;
+        self.progress.set_phase("granting privileges and refreshing views");
+        for section in [Section::Privileges, Section::Last] {
+            copy::apply_items(target, &remaining(&plan, section, &made), self.progress).await?;
+            self.check_stop()?;
+        }
+        source.close().await;
+        Ok(())
+    }
+
+    async fn analyze(&self, target: &mut Connection) -> Result<()> {
         let tables = state::relations(target).await?;
         let tables = tables
             .into_iter()
             .filter(|(relation, _, _)| relation.oid != state::LARGE_OBJECTS)
             .map(|(relation, _, _)| (relation.schema, relation.name))
             .collect();
-        copy::analyze(&self.options.target, tables, self.options.jobs, self.progress, self.stop).await?;
-        self.progress.set_phase("granting privileges and refreshing views");
-        for section in [Section::Privileges, Section::Last] {
-            copy::apply_items(target, &remaining(&plan, section, &made), self.progress).await?;
-            self.check_stop()?;
-        }
-        state::set_phase(target, Phase::Done).await?;
-        source.close().await;
-        Ok(())
+        copy::analyze(&self.options.target, tables, self.options.jobs, self.progress, self.stop).await
     }
 
     fn check_stop(&self) -> Result<()> {
@@ -256,13 +432,6 @@ impl Run<'_> {
             return Err(Error::new(ErrorKind::Stopped, "stopped on request"));
         }
         Ok(())
-    }
-
-    fn explain_stop(&self, error: Error) -> Error {
-        if error.kind() == ErrorKind::Stopped {
-            return error.with_hint("Run the same command again: it goes on where this run stopped.");
-        }
-        error
     }
 
     /// A target that already has objects of the source's names, and no state of ours, is somebody's database.
@@ -358,7 +527,14 @@ impl Run<'_> {
             database.tables.iter().map(|t| (t.oid, size_with_leaves(t, &leaves, &database.tables))).collect();
         let incomplete =
             relations.iter().filter(|(_, done, all)| done < all).map(|(r, _, _)| r.oid).collect();
-        let items = remaining(plan, Section::PostData, made).into_iter().cloned().collect();
+        let mut items = remaining(plan, Section::PostData, made);
+        if self.method == Method::Replication && !stream::can_silence(&options.target).await? {
+            self.progress.note(
+                "triggers and foreign keys are created at the cutover: they can't be silenced on the target",
+            );
+            items.retain(|item| !stream::acts_on_changes(item));
+        }
+        let items = items.into_iter().cloned().collect();
         let post_data = PostData::new(items, &leaves, &sizes, incomplete);
         let ascii = |connection: &Connection| connection.parameter("server_encoding") == Some("SQL_ASCII");
         let as_is = ascii(snapshot.connection()) && ascii(target);
@@ -382,6 +558,14 @@ fn is_object(item: &Item) -> bool {
     matches!(item.section, Section::PreData | Section::PostData)
         && !matches!(item.kind, "EXTENSION" | "DATABASE" | "DATABASE PROPERTIES" | "DEFAULT ACL" | "COMMENT")
         && !(item.kind == "SCHEMA" && item.name == "public")
+}
+
+/// Enters a phase, unless the migration is further: a table that is copied again doesn't take it back.
+async fn enter(target: &mut Connection, phase: Phase) -> Result<()> {
+    if state::read(target).await?.is_some_and(|migration| migration.phase < phase) {
+        state::set_phase(target, phase).await?;
+    }
+    Ok(())
 }
 
 /// Items of a section that are not made yet, or failed before.

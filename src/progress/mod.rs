@@ -4,8 +4,8 @@
 
 mod stream;
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 pub use stream::{StreamProgress, StreamSnapshot};
 
@@ -19,6 +19,7 @@ pub struct Progress {
     parts_total: AtomicU64,
     items: AtomicU64,
     items_total: AtomicU64,
+    stream: Arc<StreamProgress>,
     text: Mutex<Text>,
 }
 
@@ -72,6 +73,11 @@ impl Progress {
     fn text(&self) -> std::sync::MutexGuard<'_, Text> {
         // The text is whole after every statement, so a panic elsewhere leaves nothing broken in it.
         self.text.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The counters of the stream, once there is one.
+    pub fn stream(&self) -> &Arc<StreamProgress> {
+        &self.stream
     }
 
     /// Names what is being done from here on.

@@ -30,6 +30,20 @@ pub async fn lock(target: &mut Connection) -> Result<()> {
     .with_hint("Wait for it to end or stop it; `pgstream status` shows what it does."))
 }
 
+/// Whether this very session holds the target.
+pub async fn is_locked_here(target: &mut Connection) -> Result<bool> {
+    let key = key();
+    let (high, low) = ((key >> 32).to_string(), (key & 0xffff_ffff).to_string());
+    let row = target
+        .query_one(
+            "SELECT EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.locktype = 'advisory' AND l.granted \
+             AND l.pid = pg_catalog.pg_backend_pid() AND l.classid::int8 = $1 AND l.objid::int8 = $2 AND l.objsubid = 1)",
+            &[Some(&high), Some(&low)],
+        )
+        .await?;
+    Ok(row.is_true(0))
+}
+
 /// The session that holds the target, in words; `None` when nobody does.
 pub async fn lock_holder(target: &mut Connection) -> Result<Option<String>> {
     let key = key();

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use pgstream_proto::lsn::Lsn;
+
 use super::TABLES;
 use crate::error::{Error, Result};
 use crate::wire::Connection;
@@ -28,15 +30,24 @@ pub enum Phase {
     PostData,
     /// Privileges, event triggers, materialized views, statistics.
     Finish,
+    /// The stream is applied, and is behind.
+    CatchUp,
+    /// The stream is applied as it comes.
+    Syncing,
+    /// Every change is applied; sequences, large objects, what was held back, slot and publication follow.
+    Cutover,
     /// Nothing is left to do.
     Done,
 }
 
-const NAMES: [(Phase, &str); 5] = [
+const NAMES: [(Phase, &str); 8] = [
     (Phase::PreData, "pre-data"),
     (Phase::Copy, "copy"),
     (Phase::PostData, "post-data"),
     (Phase::Finish, "finish"),
+    (Phase::CatchUp, "catch-up"),
+    (Phase::Syncing, "syncing"),
+    (Phase::Cutover, "cutover"),
     (Phase::Done, "done"),
 ];
 
@@ -72,6 +83,10 @@ pub struct Migration {
     pub slot: Option<String>,
     /// The publication on the source, if there is one.
     pub publication: Option<String>,
+    /// The position that a cutover asked for.
+    pub cutover_lsn: Option<Lsn>,
+    /// pgstream made the source database read-only.
+    pub source_read_only: bool,
     /// When it was begun, as the target's clock says it.
     pub started_at: String,
     /// When its state last changed.
@@ -102,7 +117,8 @@ pub async fn read(target: &mut Connection) -> Result<Option<Migration>> {
         .query(
             "SELECT format, source_system_identifier, source_database, method, phase, error, slot, publication, \
                     started_at::text, updated_at::text, finished_at::text, \
-                    extract(epoch FROM coalesce(finished_at, pg_catalog.clock_timestamp()) - started_at)::float8 \
+                    extract(epoch FROM coalesce(finished_at, pg_catalog.clock_timestamp()) - started_at)::float8, \
+                    cutover_lsn, source_read_only \
              FROM pgstream.migration",
             &[],
         )
@@ -124,6 +140,11 @@ pub async fn read(target: &mut Connection) -> Result<Option<Migration>> {
         error: row.optional(5)?,
         slot: row.optional(6)?,
         publication: row.optional(7)?,
+        cutover_lsn: row
+            .optional::<String>(12)?
+            .map(|text| text.parse().map_err(|e| Error::failed(format!("{e}"))))
+            .transpose()?,
+        source_read_only: row.is_true(13),
         started_at: row.value(8)?,
         updated_at: row.value(9)?,
         finished_at: row.optional(10)?,
@@ -131,27 +152,37 @@ pub async fn read(target: &mut Connection) -> Result<Option<Migration>> {
     }))
 }
 
-/// Makes the state tables and the migration's row, in one transaction. `options` is what the run was asked for, as JSON.
-pub async fn create(
-    target: &mut Connection,
-    system_identifier: &str,
-    database: &str,
-    method: &str,
-    options: &serde_json::Value,
-) -> Result<()> {
+/// How a migration begins.
+#[derive(Debug, Clone)]
+pub struct Begin<'a> {
+    /// System identifier of the source's cluster.
+    pub system_identifier: &'a str,
+    /// The source database.
+    pub database: &'a str,
+    /// `copy` or `replication`.
+    pub method: &'a str,
+    /// Name of the slot, and of the publication, that will be made on the source.
+    pub stream: Option<&'a str>,
+    /// What the run was asked for.
+    pub options: &'a serde_json::Value,
+}
+
+/// Makes the state tables and the migration's row, in one transaction.
+pub async fn create(target: &mut Connection, begin: &Begin<'_>) -> Result<()> {
     use crate::sql::literal;
+    let stream = begin.stream.map_or_else(|| "NULL".to_owned(), literal);
     let mut statements: Vec<String> = vec!["BEGIN".to_owned()];
     statements.extend(TABLES.iter().map(|&sql| sql.to_owned()));
     statements.push(format!(
-        "INSERT INTO pgstream.migration (format, tool_version, source_system_identifier, source_database, method, phase, options) \
-         VALUES ({}, {}, {}, {}, {}, '{}', {})",
+        "INSERT INTO pgstream.migration (format, tool_version, source_system_identifier, source_database, method, phase, slot, publication, options) \
+         VALUES ({}, {}, {}, {}, {}, '{}', {stream}, {stream}, {})",
         Format::CURRENT,
         literal(env!("CARGO_PKG_VERSION")),
-        literal(system_identifier),
-        literal(database),
-        literal(method),
+        literal(begin.system_identifier),
+        literal(begin.database),
+        literal(begin.method),
         Phase::PreData,
-        literal(&options.to_string()),
+        literal(&begin.options.to_string()),
     ));
     statements.push("COMMIT".to_owned());
     if let Err(failure) = target.pipeline(&statements).await {
@@ -184,6 +215,31 @@ pub async fn set_phase(target: &mut Connection, phase: Phase) -> Result<()> {
         "UPDATE pgstream.migration SET phase = $1, error = NULL, updated_at = pg_catalog.clock_timestamp(){done}"
     );
     target.query(&sql, &[Some(&phase.to_string())]).await.map(drop)
+}
+
+/// Asks whoever follows the source to end at `lsn`.
+pub async fn request_cutover(target: &mut Connection, lsn: Lsn) -> Result<()> {
+    let sql = "UPDATE pgstream.migration SET cutover_lsn = $1, updated_at = pg_catalog.clock_timestamp()";
+    target.query(sql, &[Some(&lsn.to_string())]).await.map(drop)
+}
+
+/// Remembers that pgstream made the source database read-only, or that it is no longer.
+pub async fn set_source_read_only(target: &mut Connection, read_only: bool) -> Result<()> {
+    target.execute(&format!("UPDATE pgstream.migration SET source_read_only = {read_only}")).await
+}
+
+/// Remembers that a source table is given REPLICA IDENTITY FULL; to be called before it is given.
+pub async fn record_full_identity(target: &mut Connection, schema: &str, table: &str) -> Result<()> {
+    let sql = "INSERT INTO pgstream.replica_identity VALUES ($1, $2) ON CONFLICT DO NOTHING";
+    target.query(sql, &[Some(schema), Some(table)]).await.map(drop)
+}
+
+/// The source tables (schema and name) that were given REPLICA IDENTITY FULL.
+pub async fn full_identities(target: &mut Connection) -> Result<Vec<(String, String)>> {
+    let rows = target
+        .query("SELECT schema_name, table_name FROM pgstream.replica_identity ORDER BY 1, 2", &[])
+        .await?;
+    rows.iter().map(|row| Ok((row.value(0)?, row.value(1)?))).collect()
 }
 
 /// Remembers the error that ends a run, for `status`.

@@ -12,6 +12,7 @@
 //! | `item` | a DDL item that is made, or could not be | with the item's own statements |
 //! | `relation` | a table whose rows are copied | when the copy is planned |
 //! | `part` | a piece of a table copied by one COPY | when planned (`pending`), with its COPY (`done`) |
+//! | `replica_identity` | a source table that was given REPLICA IDENTITY FULL for the stream | before it is given |
 //! | `omission` | something that stays behind, and why | when it is found |
 //! | `checkpoint` | how far the stream is applied | with each applied batch |
 
@@ -23,13 +24,14 @@ mod part;
 mod rate;
 
 pub use item::{ItemOutcome, ItemState, fingerprint, items, omissions, record_item, record_omission};
-pub use lock::{lock, lock_holder};
+pub use lock::{is_locked_here, lock, lock_holder};
 pub use migration::{
-    Format, Migration, Phase, clear_error, create, drop_schema, read, record_error, set_phase,
+    Begin, Format, Migration, Phase, clear_error, create, drop_schema, full_identities, read, record_error,
+    record_full_identity, request_cutover, set_phase, set_source_read_only,
 };
 pub use part::{
     LARGE_OBJECTS, Part, PartProgress, Relation, Split, add_relation, claim, completed_relations,
-    finish_part, part_progress, relations, reset_relation,
+    finish_part, part_progress, relations, reset_relation, snapshots,
 };
 pub use rate::{Recent, recent_parts};
 
@@ -54,6 +56,8 @@ const TABLES: &[&str] = &[
         error text,
         slot text,
         publication text,
+        cutover_lsn pg_lsn,
+        source_read_only boolean NOT NULL DEFAULT false,
         options json NOT NULL,
         started_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
         updated_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
@@ -86,6 +90,10 @@ const TABLES: &[&str] = &[
         started_at timestamptz,
         finished_at timestamptz,
         PRIMARY KEY (relation, number))",
+    "CREATE TABLE pgstream.replica_identity (
+        schema_name text NOT NULL,
+        table_name text NOT NULL,
+        PRIMARY KEY (schema_name, table_name))",
     "CREATE TABLE pgstream.omission (
         kind text NOT NULL,
         name text NOT NULL,

@@ -3,7 +3,7 @@
 //! A part has two states. `pending` → `done` is one transaction of the target: it claims the row (`FOR UPDATE SKIP LOCKED`), copies, and
 //! marks it. There is no "running" on disk: a crash rolls back to `pending`, and who has a part right now is known by its row lock.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use pgstream_proto::lsn::Lsn;
 
@@ -199,6 +199,28 @@ pub fn finish_part(part: &Part, snapshot: Lsn, rows: u64, bytes: u64) -> String 
          started_at = pg_catalog.now(), finished_at = pg_catalog.clock_timestamp() WHERE relation = {} AND number = {}",
         part.relation, part.number,
     )
+}
+
+/// Every relation with its finished parts and the snapshot that each was copied under.
+pub async fn snapshots(target: &mut Connection) -> Result<Vec<(Relation, Vec<(Part, Lsn)>)>> {
+    let rows = target
+        .query(
+            "SELECT relation, number, lower_bound, upper_bound, bytes, snapshot_lsn FROM pgstream.part \
+             WHERE state = 'done' ORDER BY relation, number",
+            &[],
+        )
+        .await?;
+    let mut parts: HashMap<u32, Vec<(Part, Lsn)>> = HashMap::new();
+    for row in &rows {
+        let part = part(row)?;
+        let lsn = row.value::<String>(5)?.parse().map_err(|e| Error::failed(format!("{e}")))?;
+        parts.entry(part.relation).or_default().push((part, lsn));
+    }
+    let relations = relations(target).await?.into_iter();
+    Ok(relations
+        .map(|(relation, _, _)| (parts.remove(&relation.oid).unwrap_or_default(), relation))
+        .map(|(p, r)| (r, p))
+        .collect())
 }
 
 /// The progress of every relation, largest first.

@@ -1,0 +1,399 @@
+//! The method `replication`: publication and slot before the copy, the stream after it.
+//!
+//! In: the source's tables and the state tables. Out: a snapshot that stands at the slot's consistent point, and later a target that
+//! follows the source. What may fail: a precondition (named with the statement that mends it, nothing touched); either server.
+//!
+//! Order matters, and a crash anywhere in it is mended by the next run: the state tables name slot and publication before they are
+//! made; the checkpoint is written before the first part is copied. A slot without a checkpoint has nothing copied under it and is made anew.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pgstream_proto::lsn::Lsn;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{Options, ReplicaIdentityPolicy, Run};
+use crate::catalog::{self, server};
+use crate::config::{Config, Side};
+use crate::copy::Snapshot;
+use crate::ddl::{Item, NotCopied};
+use crate::error::{Error, ErrorKind, Result};
+use crate::progress::Progress;
+use crate::replication::{
+    self, CreatedSlot, Ended, Filter, PartRule, Published, PublishedTable, SlotRequest, SnapshotRule,
+    TriggerRole,
+};
+use crate::schema::table::{Persistence, ReplicaIdentity, Table, TableKind};
+use crate::sql::qualified;
+use crate::state::{self, Migration, Part, Phase, Relation, Split, checkpoint};
+use crate::wire::{Connection, Settings};
+
+/// How often a running migration looks whether a cutover was asked for.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// A stream that is less than this behind counts as in step, in bytes.
+const IN_STEP: u64 = 1024 * 1024;
+
+/// Why the source can't be followed, each with the statement or setting that mends it; empty when it can.
+pub(super) async fn obstacles(
+    source: &mut Connection,
+    tables: &[Table],
+    policy: ReplicaIdentityPolicy,
+) -> Result<Vec<String>> {
+    let facts = server::replication_facts(source).await?;
+    let mut obstacles = Vec::new();
+    if facts.wal_level != "logical" {
+        obstacles.push(format!(
+            "The source's wal_level is {}: ALTER SYSTEM SET wal_level = logical, then restart it.",
+            facts.wal_level
+        ));
+    }
+    if !facts.may_replicate {
+        let user = crate::sql::ident(&source.config().user);
+        obstacles.push(format!("The source's user may not replicate: ALTER ROLE {user} REPLICATION."));
+    }
+    if facts.slots_free == 0 {
+        obstacles.push("The source has no free replication slot: raise max_replication_slots.".to_owned());
+    }
+    if facts.senders_free == 0 {
+        obstacles.push("The source has no free WAL sender: raise max_wal_senders.".to_owned());
+    }
+    if facts.in_recovery && source.version() < 160_000 {
+        obstacles.push(
+            "The source is a standby, which can't be followed before PostgreSQL 16: name its primary."
+                .to_owned(),
+        );
+    }
+    for name in &facts.not_owned {
+        obstacles.push(format!("Table {name} belongs to another role, and only its owner may publish it."));
+    }
+    if policy == ReplicaIdentityPolicy::Error {
+        for table in tables.iter().filter(|table| is_published(table) && !has_identity(table)) {
+            let name = qualified(&table.schema, &table.name);
+            obstacles.push(format!(
+                "Table {name} has no replica identity, so publishing it would make UPDATE and DELETE on the source fail: \
+                 ALTER TABLE {name} REPLICA IDENTITY FULL; or add a primary key; or use --replica-identity full or skip."
+            ));
+        }
+    }
+    if source.version() >= 180_000 {
+        let full = |table: &&Table| {
+            table.replica_identity == ReplicaIdentity::Full && table.columns.iter().any(|c| c.is_generated())
+        };
+        for table in tables.iter().filter(|table| is_published(table)).filter(full) {
+            obstacles.push(format!(
+                "Table {} has REPLICA IDENTITY FULL and generated columns, so publishing it would make UPDATE on the source fail: \
+                 give it a primary key and REPLICA IDENTITY DEFAULT.",
+                qualified(&table.schema, &table.name)
+            ));
+        }
+    }
+    Ok(obstacles)
+}
+
+/// Tables whose changes are in the log: unlogged ones leave none, foreign ones are elsewhere.
+fn is_published(table: &Table) -> bool {
+    table.kind != TableKind::Foreign && table.persistence == Persistence::Permanent
+}
+
+fn has_identity(table: &Table) -> bool {
+    match table.replica_identity {
+        ReplicaIdentity::Default => !table.primary_key.is_empty() || table.kind == TableKind::Partitioned,
+        ReplicaIdentity::Nothing => false,
+        ReplicaIdentity::Full | ReplicaIdentity::Index => true,
+    }
+}
+
+/// Items that must wait for the cutover where triggers and foreign keys can't be silenced while changes are applied.
+pub(super) fn acts_on_changes(item: &Item) -> bool {
+    matches!(item.kind, "FK CONSTRAINT" | "TRIGGER" | "RULE")
+}
+
+impl Run<'_> {
+    /// The snapshot to copy under: that of the slot, made now if the migration has no checkpoint yet; that of a temporary slot when a
+    /// copy goes on; any snapshot when there is nothing left to copy.
+    pub(super) async fn stream_snapshot(
+        &self,
+        source: &mut Connection,
+        target: &mut Connection,
+        migration: &Migration,
+    ) -> Result<Snapshot> {
+        let options = self.options;
+        let (slot, publication) = names(migration)?;
+        if checkpoint::read(target).await?.is_some() {
+            let open = state::relations(target).await?.iter().any(|(_, done, all)| done < all);
+            let planned = migration.phase >= Phase::Copy;
+            if planned && !open {
+                return Snapshot::export(&options.source).await;
+            }
+            let created = self.create_slot(&format!("{slot}_copy"), true).await?;
+            return adopt(&options.source, created).await;
+        }
+        // Nothing is copied under a slot that has no checkpoint.
+        let tables = &catalog::read(source).await?.tables;
+        replication::drop_slot(source, slot).await?;
+        replication::drop_publication(source, publication).await?;
+        self.give_identities(source, target, tables).await?;
+        let (published, left) = published(tables, options.replica_identity);
+        for table in left {
+            target.execute(&state::record_omission(&table)).await?;
+        }
+        replication::create_publication(source, publication, &published).await?;
+        let mut walsender =
+            Connection::connect(&options.source, Side::Source, &Settings::replication()).await?;
+        let system = replication::identify_system(&mut walsender).await?;
+        walsender.close().await;
+        let created = self.create_slot(slot, false).await?;
+        target
+            .pipeline(&checkpoint::create(
+                &system.system_identifier,
+                system.timeline,
+                slot,
+                created.consistent_point,
+            ))
+            .await?;
+        adopt(&options.source, created).await
+    }
+
+    async fn create_slot(&self, name: &str, temporary: bool) -> Result<CreatedSlot> {
+        self.progress.set_phase("creating the replication slot");
+        let request = SlotRequest { name, temporary, timeout: self.options.slot_timeout };
+        let mut told = false;
+        replication::create_slot(&self.options.source, &request, |blockers| {
+            if !told && !blockers.is_empty() {
+                told = true;
+                for blocker in blockers {
+                    self.progress.note(format!("the slot waits for {}", blocker.description));
+                }
+            }
+        })
+        .await
+    }
+
+    /// Gives REPLICA IDENTITY FULL to tables without an identity, where that was asked for; each is recorded first, so that it can be put back.
+    async fn give_identities(
+        &self,
+        source: &mut Connection,
+        target: &mut Connection,
+        tables: &[Table],
+    ) -> Result<()> {
+        if self.options.replica_identity != ReplicaIdentityPolicy::Full {
+            return Ok(());
+        }
+        for table in tables.iter().filter(|table| is_published(table) && !has_identity(table)) {
+            state::record_full_identity(target, &table.schema, &table.name).await?;
+            let name = qualified(&table.schema, &table.name);
+            source.execute(&format!("ALTER TABLE ONLY {name} REPLICA IDENTITY FULL")).await.map_err(|e| {
+                e.context(format!("could not give table {name} a replica identity on the source"))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Applies the stream until it is asked to stop, or to end for a cutover, or is in step with `--stop-when-caught-up`.
+    pub(super) async fn follow(&self, target: &mut Connection, migration: &Migration) -> Result<Ended> {
+        let phase = state::read(target).await?.map_or(Phase::CatchUp, |m| m.phase);
+        if phase < Phase::CatchUp {
+            state::set_phase(target, Phase::CatchUp).await?;
+        }
+        self.progress.set_phase("catching up");
+        let (until, asked) = watch::channel(None);
+        let enough = self.stop.child_token();
+        let watcher = Watcher {
+            options: self.options.clone(),
+            progress: self.progress.clone(),
+            until,
+            enough: enough.clone(),
+        };
+        let _watcher = AbortOnDropHandle::new(tokio::spawn(watcher.run()));
+        self.follow_until(target, migration, asked, &enough).await
+    }
+
+    /// Applies the stream up to what `until` says.
+    pub(super) async fn follow_until(
+        &self,
+        target: &mut Connection,
+        migration: &Migration,
+        until: watch::Receiver<Option<Lsn>>,
+        stop: &CancellationToken,
+    ) -> Result<Ended> {
+        let (slot, publication) = names(migration)?;
+        let options = self.options;
+        let mut follow = replication::Options::new(
+            options.source.clone(),
+            options.target.clone(),
+            slot.to_owned(),
+            publication.to_owned(),
+        );
+        follow.on_conflict = options.on_conflict;
+        follow.spill_directory.clone_from(&options.spill_directory);
+        let filter = filter(target).await?;
+        replication::follow(&follow, &filter, until, stop, self.progress.stream()).await
+    }
+
+    /// Takes a relation's rows away, so that the next walk through the phases copies them again. The table stays as it is, indexes and all.
+    pub(super) async fn forget_rows(&self, target: &mut Connection, oid: u32) -> Result<()> {
+        let relations = state::relations(target).await?;
+        let Some((relation, _, _)) = relations.into_iter().find(|(relation, _, _)| relation.oid == oid)
+        else {
+            return Err(Error::failed(format!("relation {oid} of the stream is not in the state tables")));
+        };
+        let name = qualified(&relation.schema, &relation.name);
+        self.progress
+            .note(format!("table {name} is copied again: a row moved between parts of different snapshots"));
+        replication::silence_triggers(target).await?;
+        // Of no size, so that it is loaded without the TRUNCATE that a foreign key forbids.
+        let part = Part { relation: oid, number: 0, lower: None, upper: None, bytes: 0 };
+        let whole = Relation { split: Split::Whole, ..relation };
+        target
+            .pipeline(
+                &[
+                    "BEGIN".to_owned(),
+                    // TRUNCATE refuses a table that a foreign key points at.
+                    format!("DELETE FROM ONLY {name}"),
+                ]
+                .into_iter()
+                .chain(state::reset_relation(&whole, &[part]))
+                .chain(["COMMIT".to_owned()])
+                .collect::<Vec<_>>(),
+            )
+            .await
+            .map_err(|e| Error::from(e).context(format!("could not empty table {name} on the target")))
+    }
+}
+
+/// Whether triggers and foreign keys of the target stay silent while changes are applied.
+pub(super) async fn can_silence(target: &Config) -> Result<bool> {
+    let mut session = Connection::connect(target, Side::Target, &Settings::session()).await?;
+    let role = replication::silence_triggers(&mut session).await?;
+    session.close().await;
+    Ok(role == TriggerRole::Replica)
+}
+
+async fn adopt(source: &Config, created: CreatedSlot) -> Result<Snapshot> {
+    Snapshot::adopt(source, created.connection, created.snapshot, created.consistent_point).await
+}
+
+/// The slot and the publication.
+pub(super) fn names(migration: &Migration) -> Result<(&str, &str)> {
+    migration
+        .slot
+        .as_deref()
+        .zip(migration.publication.as_deref())
+        .ok_or_else(|| Error::failed("the state tables name no slot and publication for this migration"))
+}
+
+/// What is published, and what is copied but can't be followed.
+fn published(tables: &[Table], policy: ReplicaIdentityPolicy) -> (Published, Vec<NotCopied>) {
+    let mut published = Vec::new();
+    let mut left = Vec::new();
+    for table in tables {
+        let reason = if table.kind == TableKind::Foreign {
+            continue;
+        } else if table.persistence == Persistence::Unlogged {
+            "unlogged: its rows were copied, later changes leave no trace in the log"
+        } else if policy == ReplicaIdentityPolicy::Skip && !has_identity(table) {
+            "no replica identity: its rows were copied, later changes are not replicated"
+        } else {
+            published.push(PublishedTable {
+                schema: table.schema.clone(),
+                name: table.name.clone(),
+                partitioned: table.kind == TableKind::Partitioned,
+            });
+            continue;
+        };
+        left.push(NotCopied {
+            kind: "CHANGES OF TABLE".to_owned(),
+            name: format!("{}.{}", table.schema, table.name),
+            reason: reason.to_owned(),
+        });
+    }
+    (Published::Tables(published), left)
+}
+
+/// From which commit on each relation, or each part of it, needs its changes.
+async fn filter(target: &mut Connection) -> Result<Filter> {
+    let mut rules = HashMap::new();
+    for (relation, parts) in state::snapshots(target).await? {
+        let latest = parts.iter().map(|(_, lsn)| *lsn).max().unwrap_or(Lsn::INVALID);
+        let rule = match relation.split {
+            Split::Key(column) if parts.iter().any(|(_, lsn)| *lsn != latest) => SnapshotRule::Parts {
+                column,
+                parts: parts
+                    .iter()
+                    .map(|(part, lsn)| PartRule { lower: part.lower, upper: part.upper, lsn: *lsn })
+                    .collect(),
+            },
+            _ => SnapshotRule::From(latest),
+        };
+        rules.insert(relation.oid, rule);
+    }
+    Ok(Filter::new(rules))
+}
+
+/// Watches a stream: records when it is in step, and hands on what a cutover asks for.
+struct Watcher {
+    options: Options,
+    progress: Arc<Progress>,
+    until: watch::Sender<Option<Lsn>>,
+    /// Told when the stream is as close as `--max-replication-lag` wants it.
+    enough: CancellationToken,
+}
+
+impl Watcher {
+    /// Runs until it is dropped; a target that goes away for a while is looked at again.
+    async fn run(self) {
+        loop {
+            if let Err(error) = self.watch().await {
+                tracing::debug!(%error, "the watcher of the stream lost the target, and tries again");
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    async fn watch(&self) -> Result<()> {
+        let mut target =
+            Connection::connect(&self.options.target, Side::Target, &Settings::session()).await?;
+        let mut source: Option<Connection> = None;
+        loop {
+            if let Some(migration) = state::read(&mut target).await? {
+                if migration.cutover_lsn.is_some() && *self.until.borrow() != migration.cutover_lsn {
+                    self.until.send_replace(migration.cutover_lsn);
+                }
+                let stream = self.progress.stream().snapshot();
+                let lag = stream.source.0.saturating_sub(stream.applied.0);
+                if migration.phase == Phase::CatchUp && stream.source != Lsn::INVALID && lag < IN_STEP {
+                    state::set_phase(&mut target, Phase::Syncing).await?;
+                    self.progress.set_phase("in step with the source");
+                }
+            }
+            if let Some(most) = self.options.stop_when_caught_up {
+                let session = match &mut source {
+                    Some(session) => session,
+                    None => source.insert(
+                        Connection::connect(&self.options.source, Side::Source, &Settings::session()).await?,
+                    ),
+                };
+                let written = server::current_lsn(session).await?;
+                let applied = self.progress.stream().snapshot().applied;
+                if applied != Lsn::INVALID && written.0.saturating_sub(applied.0) <= most {
+                    self.enough.cancel();
+                }
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+/// The error of a method that the source doesn't allow.
+pub(super) fn refuse(obstacles: &[String]) -> Error {
+    let error = Error::new(ErrorKind::Blocked, "the source can't be followed by replication");
+    obstacles
+        .iter()
+        .take(20)
+        .fold(error, |error, obstacle| error.with_detail(obstacle.clone()))
+        .with_hint("Mend this on the source, or use --method copy while nothing writes to it.")
+}
