@@ -23,6 +23,7 @@ pub mod note;
 pub mod operator;
 pub mod publication;
 mod relation;
+pub mod replication;
 pub mod role;
 pub mod sequence;
 pub mod server;

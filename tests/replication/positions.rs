@@ -154,3 +154,26 @@ fn a_slot_that_waits_for_a_transaction_names_it_gives_up_and_is_not_left_behind(
         "0"
     );
 }
+
+#[test]
+fn what_stands_in_the_way_is_read_from_every_major() {
+    use pgstream::catalog::replication::read_replication_source;
+    use pgstream::replication::{MissingIdentity, obstacles};
+    use pgstream::wire::{Connection, Settings};
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for major in crate::harness::MAJORS {
+        let source = server(major).create_database("source");
+        source.execute("CREATE TABLE bare (id int); CREATE UNLOGGED TABLE fleeting (id int); CREATE TABLE good (id int PRIMARY KEY); SELECT lo_create(0)");
+        let from = config(&source, Side::Source);
+        let found = runtime.block_on(async {
+            let mut session = Connection::connect(&from, Side::Source, &Settings::session()).await.unwrap();
+            obstacles(&read_replication_source(&mut session).await.unwrap(), MissingIdentity::Error)
+        });
+        let of = |object: &str| found.iter().find(|o| o.object == object);
+        assert!(of("source table \"public.bare\"").unwrap().blocks, "{found:?}");
+        assert!(!of("source table \"public.fleeting\"").unwrap().blocks);
+        assert!(of("source table \"public.good\"").is_none());
+        assert!(of("large objects").is_some());
+    }
+}

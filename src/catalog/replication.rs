@@ -1,0 +1,144 @@
+//! What logical replication needs of a source, as its catalogs tell it.
+
+use serde::Deserialize;
+
+use super::{fetch, not_member, user_schema};
+use crate::error::Result;
+use crate::wire::Connection;
+
+/// A source, as the session's role sees it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct ReplicationSource {
+    /// `server_version_num`.
+    #[serde(default)]
+    pub version: u32,
+    /// The setting.
+    pub wal_level: String,
+    /// It is a standby.
+    pub in_recovery: bool,
+    /// Slots that may yet be made.
+    pub free_slots: i64,
+    /// Walsenders that may yet start.
+    pub free_senders: i64,
+    /// The role may start a walsender and make a slot, as far as its attributes tell.
+    pub may_replicate: bool,
+    /// The role may make a publication in the database.
+    pub may_create: bool,
+    /// The setting in megabytes, where the server has it and it limits what a slot holds back.
+    pub slot_keep_megabytes: Option<i64>,
+    /// Transactions that write and have been running for a while.
+    pub running: Vec<RunningTransaction>,
+    /// Prepared transactions, of all databases.
+    pub prepared: Vec<PreparedTransaction>,
+    /// There are large objects, which no stream carries.
+    pub large_objects: bool,
+    /// Tables of users, with what replication makes of them.
+    #[serde(default)]
+    pub tables: Vec<ReplicationTable>,
+}
+
+/// A session's transaction.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct RunningTransaction {
+    /// The session's process ID.
+    pub pid: i64,
+    /// Its user.
+    pub user: Option<String>,
+    /// When it began.
+    pub since: Option<String>,
+}
+
+/// A prepared transaction.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct PreparedTransaction {
+    /// Its name.
+    pub gid: String,
+    /// Who prepared it.
+    pub owner: String,
+    /// In which database.
+    pub database: String,
+    /// When.
+    pub since: String,
+}
+
+/// A table.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ReplicationTable {
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+    /// `r`, `p` or `f`, as in `pg_class.relkind`.
+    pub kind: String,
+    /// It is unlogged: its changes are in no log.
+    pub unlogged: bool,
+    /// The role owns it, and so may publish it.
+    pub owned: bool,
+    /// `d`, `n`, `f` or `i`, as in `pg_class.relreplident`.
+    pub replica_identity: String,
+    /// The identity's index is there: for `d` that of a primary key.
+    pub has_key: bool,
+    /// It has generated columns.
+    pub generated: bool,
+}
+
+impl ReplicationTable {
+    /// Whether an UPDATE or DELETE tells which row it was: the server refuses both on a published table where it doesn't.
+    pub fn identifies_rows(&self) -> bool {
+        match self.replica_identity.as_str() {
+            "f" => true,
+            "n" => false,
+            _ => self.has_key,
+        }
+    }
+}
+
+/// Reads what a stream of the connected database needs.
+pub async fn read_replication_source(connection: &mut Connection) -> Result<ReplicationSource> {
+    let version = connection.version();
+    let keep = match version {
+        130_000.. => {
+            "(SELECT nullif(setting::int8, -1) FROM pg_catalog.pg_settings WHERE name = 'max_slot_wal_keep_size')"
+        }
+        _ => "NULL",
+    };
+    let sql = format!(
+        "SELECT pg_catalog.current_setting('wal_level') AS wal_level, pg_catalog.pg_is_in_recovery() AS in_recovery, \
+           pg_catalog.current_setting('max_replication_slots')::int8 - (SELECT count(*) FROM pg_catalog.pg_replication_slots) AS free_slots, \
+           pg_catalog.current_setting('max_wal_senders')::int8 - (SELECT count(*) FROM pg_catalog.pg_stat_replication) AS free_senders, \
+           (SELECT r.rolsuper OR r.rolreplication OR EXISTS (SELECT FROM pg_catalog.pg_roles m \
+              WHERE m.rolname IN ('rds_replication', 'rds_superuser', 'azure_pg_admin', 'cloudsqlsuperuser') AND pg_catalog.pg_has_role(m.oid, 'USAGE')) \
+            FROM pg_catalog.pg_roles r WHERE r.rolname = current_user) AS may_replicate, \
+           pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE') AS may_create, {keep} AS slot_keep_megabytes, \
+           coalesce((SELECT json_agg(json_build_object('pid', a.pid, 'user', a.usename, 'since', a.xact_start::text) ORDER BY a.xact_start) \
+             FROM pg_catalog.pg_stat_activity a WHERE a.backend_xid IS NOT NULL AND a.pid <> pg_catalog.pg_backend_pid() \
+               AND a.xact_start < pg_catalog.now() - interval '1 minute'), '[]') AS running, \
+           coalesce((SELECT json_agg(json_build_object('gid', p.gid, 'owner', p.owner, 'database', p.database, 'since', p.prepared::text) ORDER BY p.prepared) \
+             FROM pg_catalog.pg_prepared_xacts p), '[]') AS prepared, \
+           EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata) AS large_objects"
+    );
+    let mut source: ReplicationSource = fetch(connection, &sql).await?.pop().unwrap_or_default();
+    source.version = version;
+    source.tables = read_tables(connection).await?;
+    Ok(source)
+}
+
+async fn read_tables(connection: &mut Connection) -> Result<Vec<ReplicationTable>> {
+    let generated = match connection.version() {
+        120_000.. => {
+            "EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attgenerated <> '' AND NOT a.attisdropped)"
+        }
+        _ => "false",
+    };
+    let sql = format!(
+        "SELECT n.nspname AS schema, c.relname AS name, c.relkind::text AS kind, c.relpersistence = 'u' AS unlogged, \
+           pg_catalog.pg_has_role(c.relowner, 'USAGE') AS owned, c.relreplident::text AS replica_identity, \
+           EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisvalid \
+             AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END) AS has_key, {generated} AS generated \
+         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't' AND {} AND n.nspname <> 'pgstream' AND {} ORDER BY 1, 2",
+        user_schema("n"),
+        not_member("pg_class", "c.oid"),
+    );
+    fetch(connection, &sql).await
+}

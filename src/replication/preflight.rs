@@ -1,0 +1,279 @@
+//! What stands in the way of the stream, judged before anything is touched. Pure.
+//!
+//! In: what the source's catalogs tell. Out: every [`Obstacle`], so that one never hides another.
+//!
+//! The gravest is one that would hurt the source's application: on a published table whose rows nothing identifies, the server
+//! refuses every UPDATE and DELETE from the moment the publication is made.
+
+use crate::catalog::replication::{ReplicationSource, ReplicationTable};
+use crate::sql::qualified;
+
+/// What to do about tables whose rows nothing identifies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MissingIdentity {
+    /// Refuse to begin.
+    #[default]
+    Error,
+    /// Set REPLICA IDENTITY FULL for the time of the migration.
+    Full,
+    /// Leave these tables out of the stream: only their rows at the time of the copy arrive.
+    Skip,
+}
+
+/// Something in the way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Obstacle {
+    /// Whether the stream can't begin while it is there.
+    pub blocks: bool,
+    /// What it is about, such as `source table "public.film"`.
+    pub object: String,
+    /// What is the matter: lower case, no full stop.
+    pub what: String,
+    /// What to do about it: a full sentence.
+    pub hint: Option<String>,
+}
+
+fn obstacle(
+    blocks: bool,
+    object: impl Into<String>,
+    what: impl Into<String>,
+    hint: impl Into<String>,
+) -> Obstacle {
+    let hint = hint.into();
+    Obstacle { blocks, object: object.into(), what: what.into(), hint: (!hint.is_empty()).then_some(hint) }
+}
+
+/// Judges a source. Tables that aren't migrated are left out of `source` by the caller.
+pub fn obstacles(source: &ReplicationSource, missing: MissingIdentity) -> Vec<Obstacle> {
+    let mut found = server(source);
+    found.extend(source.tables.iter().filter_map(|table| of_table(source, table, missing)));
+    found
+}
+
+fn server(source: &ReplicationSource) -> Vec<Obstacle> {
+    let mut found = Vec::new();
+    let mut block = |what: String, hint: &str| found.push(obstacle(true, "source", what, hint));
+    if source.wal_level != "logical" {
+        block(
+            format!("wal_level is {}, and a stream of changes needs logical", source.wal_level),
+            "Set wal_level = logical on the source and restart it, or use --method copy.",
+        );
+    }
+    if source.in_recovery && source.version < 160_000 {
+        block(
+            "the server is a standby, and before PostgreSQL 16 a standby decodes nothing".to_owned(),
+            "Name the primary as --source, or use --method copy.",
+        );
+    }
+    if source.free_slots < 2 {
+        block(
+            format!("{} replication slots are free, and up to 2 are needed", source.free_slots.max(0)),
+            "Drop slots that nobody uses, or raise max_replication_slots on the source and restart it.",
+        );
+    }
+    if source.free_senders < 2 {
+        block(
+            format!("{} WAL senders are free, and up to 2 are needed", source.free_senders.max(0)),
+            "Raise max_wal_senders on the source and restart it.",
+        );
+    }
+    if !source.may_replicate {
+        block(
+            "the user may not make a replication slot".to_owned(),
+            "Give it the attribute: ALTER ROLE … REPLICATION (a managed service has its own way, such as GRANT rds_replication).",
+        );
+    }
+    if !source.may_create {
+        block("the user may not make a publication".to_owned(), "Grant it CREATE on the source database.");
+    }
+    let mut warn = |object: String, what: String, hint: &str| found.push(obstacle(false, object, what, hint));
+    if let Some(megabytes) = source.slot_keep_megabytes {
+        warn(
+            "source".to_owned(),
+            format!(
+                "max_slot_wal_keep_size is {megabytes} MB: a slot that falls further behind is lost, and the migration with it"
+            ),
+            "Raise it for the time of the migration, as far as the source's disk allows.",
+        );
+    }
+    for transaction in &source.running {
+        warn(
+            format!("source process {}", transaction.pid),
+            format!(
+                "a transaction of user \"{}\" has been running since {}; the slot can only be made after its end",
+                transaction.user.as_deref().unwrap_or("?"),
+                transaction.since.as_deref().unwrap_or("?"),
+            ),
+            "Let it end before the migration begins; --slot-timeout bounds the wait.",
+        );
+    }
+    for transaction in &source.prepared {
+        warn(
+            format!("source transaction \"{}\"", transaction.gid),
+            format!(
+                "it was prepared by \"{}\" in database \"{}\" at {}; the slot can only be made after its end",
+                transaction.owner, transaction.database, transaction.since
+            ),
+            "Run COMMIT PREPARED or ROLLBACK PREPARED.",
+        );
+    }
+    if source.large_objects {
+        warn(
+            "large objects".to_owned(),
+            "changes of large objects are not in the stream; they are copied again at the cutover".to_owned(),
+            "",
+        );
+    }
+    found
+}
+
+fn of_table(
+    source: &ReplicationSource,
+    table: &ReplicationTable,
+    missing: MissingIdentity,
+) -> Option<Obstacle> {
+    let object = format!("source table \"{}.{}\"", table.schema, table.name);
+    let name = qualified(&table.schema, &table.name);
+    if table.kind == "f" {
+        return Some(obstacle(false, object, "changes of a foreign table are not in the stream", ""));
+    }
+    if table.unlogged {
+        return Some(obstacle(
+            false,
+            object,
+            "changes of an unlogged table are not in the stream: only its rows at the time of the copy arrive",
+            format!("ALTER TABLE {name} SET LOGGED;"),
+        ));
+    }
+    // A partitioned table's rows, and so its changes, are those of its partitions.
+    if table.kind == "p" {
+        return None;
+    }
+    if !table.owned {
+        return Some(obstacle(
+            true,
+            object,
+            "the user does not own it, and only its owner may publish it",
+            format!("Grant the owner's role to the user, or: ALTER TABLE {name} OWNER TO …;"),
+        ));
+    }
+    // PostgreSQL 18 refuses UPDATE and DELETE when an unpublished generated column is part of the identity.
+    let refused = |full: bool| full && table.generated && source.version >= 180_000;
+    if refused(table.replica_identity == "f") {
+        return Some(obstacle(
+            missing != MissingIdentity::Skip,
+            object,
+            "it has REPLICA IDENTITY FULL and generated columns: once it is published, PostgreSQL 18 refuses every UPDATE and DELETE",
+            format!(
+                "Give it a primary key and ALTER TABLE {name} REPLICA IDENTITY DEFAULT, or use --replica-identity skip."
+            ),
+        ));
+    }
+    if table.identifies_rows() {
+        return None;
+    }
+    let what =
+        "nothing identifies its rows: once it is published, the server refuses every UPDATE and DELETE";
+    match missing {
+        MissingIdentity::Error => Some(obstacle(
+            true,
+            object,
+            what,
+            format!(
+                "Add a primary key, or: ALTER TABLE {name} REPLICA IDENTITY FULL; or use --replica-identity full or skip."
+            ),
+        )),
+        MissingIdentity::Full if refused(true) => Some(obstacle(
+            true,
+            object,
+            "nothing identifies its rows, and REPLICA IDENTITY FULL with generated columns makes PostgreSQL 18 refuse every UPDATE and DELETE",
+            "Add a primary key, or use --replica-identity skip.",
+        )),
+        MissingIdentity::Full => Some(obstacle(
+            false,
+            object,
+            "nothing identifies its rows: it gets REPLICA IDENTITY FULL until the cutover, and its UPDATEs and DELETEs are slow to apply",
+            "",
+        )),
+        MissingIdentity::Skip => Some(obstacle(
+            false,
+            object,
+            "nothing identifies its rows: its changes after the copy do not arrive",
+            "",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> ReplicationSource {
+        ReplicationSource {
+            version: 150_000,
+            wal_level: "logical".to_owned(),
+            free_slots: 5,
+            free_senders: 5,
+            may_replicate: true,
+            may_create: true,
+            ..ReplicationSource::default()
+        }
+    }
+
+    fn table(replica_identity: &str, has_key: bool) -> ReplicationTable {
+        ReplicationTable {
+            schema: "s".to_owned(),
+            name: "t".to_owned(),
+            kind: "r".to_owned(),
+            unlogged: false,
+            owned: true,
+            replica_identity: replica_identity.to_owned(),
+            has_key,
+            generated: false,
+        }
+    }
+
+    #[test]
+    fn nothing_is_in_the_way_of_a_good_source() {
+        let source = ReplicationSource {
+            tables: vec![table("d", true), table("f", false), table("i", true)],
+            ..good()
+        };
+        assert_eq!(obstacles(&source, MissingIdentity::Error), []);
+    }
+
+    #[test]
+    fn a_table_whose_updates_would_fail_blocks_and_names_the_statement_to_type() {
+        for table in [table("d", false), table("n", true), table("i", false)] {
+            let source = ReplicationSource { tables: vec![table], ..good() };
+            let found = obstacles(&source, MissingIdentity::Error);
+            assert!(found.len() == 1 && found[0].blocks, "{found:?}");
+            assert!(
+                found[0].hint.as_deref().unwrap().contains(r#"ALTER TABLE "s"."t" REPLICA IDENTITY FULL;"#)
+            );
+            assert!(!obstacles(&source, MissingIdentity::Full)[0].blocks);
+            assert!(!obstacles(&source, MissingIdentity::Skip)[0].blocks);
+        }
+    }
+
+    #[test]
+    fn generated_columns_block_full_identity_on_18_alone() {
+        let table = ReplicationTable { generated: true, ..table("f", false) };
+        let source = ReplicationSource { tables: vec![table], ..good() };
+        assert_eq!(obstacles(&source, MissingIdentity::Full), []);
+        let source = ReplicationSource { version: 180_000, ..source };
+        assert!(obstacles(&source, MissingIdentity::Full)[0].blocks);
+    }
+
+    #[test]
+    fn every_obstacle_of_the_server_is_found_at_once() {
+        let source = ReplicationSource {
+            slot_keep_megabytes: Some(1),
+            large_objects: true,
+            ..ReplicationSource::default()
+        };
+        let found = obstacles(&source, MissingIdentity::Error);
+        assert_eq!(found.iter().filter(|o| o.blocks).count(), 5, "{found:?}");
+        assert_eq!(found.iter().filter(|o| !o.blocks).count(), 2, "{found:?}");
+    }
+}
