@@ -1,13 +1,10 @@
 //! Collations and encoding conversions.
 
-use super::{fetch, not_member, user_schema};
-use crate::error::Result;
+use super::{Query, not_member, user_schema};
 use crate::schema::collation::{Collation, Conversion};
-use crate::wire::Connection;
 
 /// Collations. Before 15 the ICU provider kept its locale in collcollate.
-pub async fn read_collations(connection: &mut Connection) -> Result<Vec<Collation>> {
-    let version = connection.version();
+pub fn collations(version: u32) -> Query<Collation> {
     let deterministic = if version >= 120_000 { "c.collisdeterministic" } else { "true" };
     let locale = match version {
         170_000.. => "c.colllocale",
@@ -34,11 +31,11 @@ pub async fn read_collations(connection: &mut Connection) -> Result<Vec<Collatio
         user_schema("n"),
         not_member("pg_collation", "c.oid"),
     );
-    fetch(connection, &sql).await
+    Query::new(sql)
 }
 
 /// Encoding conversions.
-pub async fn read_conversions(connection: &mut Connection) -> Result<Vec<Conversion>> {
+pub fn conversions() -> Query<Conversion> {
     let sql = format!(
         "SELECT c.oid::int8 AS oid, n.nspname AS schema, c.conname AS name, pg_catalog.pg_get_userbyid(c.conowner) AS owner,
            pg_catalog.pg_encoding_to_char(c.conforencoding) AS from, pg_catalog.pg_encoding_to_char(c.contoencoding) AS to,
@@ -49,5 +46,5 @@ pub async fn read_conversions(connection: &mut Connection) -> Result<Vec<Convers
         user_schema("n"),
         not_member("pg_conversion", "c.oid"),
     );
-    fetch(connection, &sql).await
+    Query::new(sql)
 }

@@ -1,15 +1,12 @@
 //! Constraints of tables, as `schema::constraint` models them.
 
-use super::{fetch, relation};
-use crate::error::Result;
+use super::{Query, relation};
 use crate::schema::constraint::Constraint;
-use crate::wire::Connection;
 
-/// Reads all constraints of tables. Left out, because they come with something else: foreign keys that a partition has from its parent,
+/// All constraints of tables. Left out, because they come with something else: foreign keys that a partition has from its parent,
 /// and valid not-null constraints, which are with their columns.
-pub async fn read_constraints(connection: &mut Connection) -> Result<Vec<Constraint>> {
-    let sql = sql(connection.version());
-    fetch(connection, &sql).await
+pub fn constraints(version: u32) -> Query<Constraint> {
+    Query::new(sql(version))
 }
 
 fn sql(version: u32) -> String {

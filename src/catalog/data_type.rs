@@ -1,13 +1,10 @@
 //! Types and casts.
 
-use super::{acl, fetch, not_member, user_schema};
-use crate::error::Result;
+use super::{Query, acl, not_member, user_schema};
 use crate::schema::data_type::{Cast, Type};
-use crate::wire::Connection;
 
 /// Types of every kind, apart from row types of tables, array types and multirange types, which come with others.
-pub async fn read_types(connection: &mut Connection) -> Result<Vec<Type>> {
-    let version = connection.version();
+pub fn types(version: u32) -> Query<Type> {
     let sql = format!(
         "SELECT t.oid::int8 AS oid, n.nspname AS schema, t.typname AS name, pg_catalog.pg_get_userbyid(t.typowner) AS owner,
            {} AS acl, NULLIF(t.typarray, 0)::int8 AS array,
@@ -29,7 +26,7 @@ pub async fn read_types(connection: &mut Connection) -> Result<Vec<Type>> {
         user_schema("n"),
         not_member("pg_type", "t.oid"),
     );
-    fetch(connection, &sql).await
+    Query::new(sql)
 }
 
 const ENUM: &str = "(SELECT coalesce(pg_catalog.json_agg(v.enumlabel ORDER BY v.enumsortorder), '[]'::json)
@@ -119,7 +116,7 @@ fn collation(column: &str) -> String {
 }
 
 /// Casts that neither initdb nor an extension made; one from a range type to its multirange type is internal to it.
-pub async fn read_casts(connection: &mut Connection) -> Result<Vec<Cast>> {
+pub fn casts() -> Query<Cast> {
     let sql = "SELECT k.oid::int8 AS oid, pg_catalog.format_type(k.castsource, NULL) AS source,
            pg_catalog.format_type(k.casttarget, NULL) AS target,
            CASE WHEN k.castmethod = 'f' THEN k.castfunc::regprocedure::text END AS function,
@@ -128,5 +125,5 @@ pub async fn read_casts(connection: &mut Connection) -> Result<Vec<Cast>> {
            AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend e WHERE e.classid = 'pg_catalog.pg_cast'::regclass
              AND e.objid = k.oid AND e.deptype IN ('e', 'i'))
          ORDER BY 2, 3";
-    fetch(connection, sql).await
+    Query::new(sql)
 }

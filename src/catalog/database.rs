@@ -1,13 +1,10 @@
 //! The database's own properties, and default privileges.
 
-use super::{acl, fetch};
-use crate::error::{Error, Result};
+use super::{Query, acl};
 use crate::schema::database::{DefaultPrivileges, Properties};
-use crate::wire::Connection;
 
-/// Properties of the connected database.
-pub async fn read_properties(connection: &mut Connection) -> Result<Properties> {
-    let version = connection.version();
+/// Properties of the connected database; one row.
+pub fn properties(version: u32) -> Query<Properties> {
     let provider = if version >= 150_000 { "d.datlocprovider::text" } else { "'c'" };
     let locale = match version {
         170_000.. => "d.datlocale",
@@ -31,17 +28,11 @@ pub async fn read_properties(connection: &mut Connection) -> Result<Properties> 
          WHERE d.datname = pg_catalog.current_database()",
         acl::expression("d.datacl", "'d'", "d.datdba")
     );
-    let rows: Vec<Properties> = fetch(connection, &sql).await?;
-    rows.into_iter().next().ok_or_else(|| {
-        Error::failed(format!(
-            "could not read the properties of the {} database: it has been dropped",
-            connection.side()
-        ))
-    })
+    Query::new(sql)
 }
 
 /// ALTER DEFAULT PRIVILEGES. A schema's come on top of the global ones, so they start from nothing.
-pub async fn read_default_privileges(connection: &mut Connection) -> Result<Vec<DefaultPrivileges>> {
+pub fn default_privileges() -> Query<DefaultPrivileges> {
     let base = "CASE WHEN a.defaclnamespace <> 0 THEN '{}'::aclitem[] \
                 ELSE pg_catalog.acldefault(CASE WHEN a.defaclobjtype = 'S' THEN 's' ELSE a.defaclobjtype END::\"char\", a.defaclrole) END";
     let sql = format!(
@@ -51,5 +42,5 @@ pub async fn read_default_privileges(connection: &mut Connection) -> Result<Vec<
          ORDER BY 2, 3 NULLS FIRST, 4",
         acl::difference("a.defaclacl", base)
     );
-    fetch(connection, &sql).await
+    Query::new(sql)
 }

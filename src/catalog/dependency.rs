@@ -1,19 +1,13 @@
 //! What depends on what.
 
-use super::fetch;
-use crate::error::Result;
+use serde::Deserialize;
+
+use super::Query;
 use crate::schema::{Class, Dependency, ObjectId};
-use crate::wire::Connection;
 
 /// pg_depend between objects that initdb didn't make. Members of operator families (pg_amop, pg_amproc) are not objects of
 /// their own here: what they need, their family needs.
-pub async fn read_dependencies(connection: &mut Connection) -> Result<Vec<Dependency>> {
-    #[derive(serde::Deserialize)]
-    struct Line(Class, u32, i32, Class, u32, i32, char);
-    #[derive(serde::Deserialize)]
-    struct Row {
-        d: Line,
-    }
+pub fn dependencies() -> Query<Row> {
     let members = |class: &str, family: &str| {
         format!(
             "SELECT 'pg_catalog.pg_opfamily'::regclass::oid, o.{family}, 0, d.refclassid, d.refobjid, d.refobjsubid, d.deptype
@@ -36,15 +30,25 @@ pub async fn read_dependencies(connection: &mut Connection) -> Result<Vec<Depend
         members("pg_amop", "amopfamily"),
         members("pg_amproc", "amprocfamily"),
     );
-    let rows: Vec<Row> = fetch(connection, &sql).await?;
-    Ok(rows
-        .into_iter()
-        .map(|Row { d: Line(class, oid, subid, refclass, refoid, refsubid, kind) }| Dependency {
+    Query::new(sql)
+}
+
+/// A row as short as JSON allows: there may be many.
+#[derive(Debug, Deserialize)]
+pub struct Row {
+    d: (Class, u32, i32, Class, u32, i32, char),
+}
+
+impl Row {
+    /// The row with names.
+    pub fn into_dependency(self) -> Dependency {
+        let (class, oid, subid, refclass, refoid, refsubid, kind) = self.d;
+        Dependency {
             object: ObjectId::new(class, oid),
             subid,
             referenced: ObjectId::new(refclass, refoid),
             refsubid,
             kind,
-        })
-        .collect())
+        }
+    }
 }

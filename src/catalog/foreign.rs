@@ -1,9 +1,7 @@
 //! Foreign-data wrappers, servers and user mappings.
 
-use super::{acl, fetch, not_member};
-use crate::error::Result;
+use super::{Query, acl, not_member};
 use crate::schema::foreign::{Server, UserMapping, Wrapper};
-use crate::wire::Connection;
 
 /// SQL that yields OPTIONS (…) kept in `column` as a JSON array of `schema::foreign::FdwOption`, in their order.
 pub fn options(column: &str) -> String {
@@ -15,7 +13,7 @@ pub fn options(column: &str) -> String {
 }
 
 /// Foreign-data wrappers.
-pub async fn read_wrappers(connection: &mut Connection) -> Result<Vec<Wrapper>> {
+pub fn wrappers() -> Query<Wrapper> {
     let sql = format!(
         "SELECT w.oid::int8 AS oid, w.fdwname AS name, pg_catalog.pg_get_userbyid(w.fdwowner) AS owner, {} AS acl,
            NULLIF(w.fdwhandler, 0)::regproc::text AS handler, NULLIF(w.fdwvalidator, 0)::regproc::text AS validator,
@@ -25,11 +23,11 @@ pub async fn read_wrappers(connection: &mut Connection) -> Result<Vec<Wrapper>> 
         options("w.fdwoptions"),
         not_member("pg_foreign_data_wrapper", "w.oid"),
     );
-    fetch(connection, &sql).await
+    Query::new(sql)
 }
 
 /// Foreign servers.
-pub async fn read_servers(connection: &mut Connection) -> Result<Vec<Server>> {
+pub fn servers() -> Query<Server> {
     let sql = format!(
         "SELECT s.oid::int8 AS oid, s.srvname AS name, pg_catalog.pg_get_userbyid(s.srvowner) AS owner, {} AS acl,
            w.fdwname AS wrapper, s.srvtype AS kind, s.srvversion AS version, {} AS options
@@ -39,12 +37,12 @@ pub async fn read_servers(connection: &mut Connection) -> Result<Vec<Server>> {
         options("s.srvoptions"),
         not_member("pg_foreign_server", "s.oid"),
     );
-    fetch(connection, &sql).await
+    Query::new(sql)
 }
 
 /// User mappings, through the view that everyone may read; it hides the options of others' mappings from roles that are
 /// neither superuser nor the server's owner, and `options` is NULL then.
-pub async fn read_user_mappings(connection: &mut Connection) -> Result<Vec<UserMapping>> {
+pub fn user_mappings() -> Query<UserMapping> {
     let sql = format!(
         "SELECT m.umid::int8 AS oid, CASE WHEN m.umuser <> 0 THEN pg_catalog.pg_get_userbyid(m.umuser) END AS role,
            m.srvname AS server, m.srvid::int8 AS server_oid,
@@ -56,5 +54,5 @@ pub async fn read_user_mappings(connection: &mut Connection) -> Result<Vec<UserM
         options("m.umoptions"),
         not_member("pg_user_mapping", "m.umid"),
     );
-    fetch(connection, &sql).await
+    Query::new(sql)
 }

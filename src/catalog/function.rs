@@ -1,13 +1,10 @@
 //! Functions, procedures, aggregates, event triggers.
 
-use super::{acl, fetch, not_member, user_schema};
-use crate::error::Result;
+use super::{Query, acl, not_member, user_schema};
 use crate::schema::function::{Aggregate, EventTrigger, Function};
-use crate::wire::Connection;
 
 /// Functions, procedures and window functions. Those that came with a range type are internal to it and stay out.
-pub async fn read_functions(connection: &mut Connection) -> Result<Vec<Function>> {
-    let version = connection.version();
+pub fn functions(version: u32) -> Query<Function> {
     let (kind, aggregate) = if version >= 110_000 {
         ("p.prokind::text", "p.prokind = 'a'")
     } else {
@@ -28,12 +25,11 @@ pub async fn read_functions(connection: &mut Connection) -> Result<Vec<Function>
         acl::expression("p.proacl", "'f'", "p.proowner"),
         user_schema("n"),
     );
-    fetch(connection, &sql).await
+    Query::new(sql)
 }
 
 /// Aggregates.
-pub async fn read_aggregates(connection: &mut Connection) -> Result<Vec<Aggregate>> {
-    let version = connection.version();
+pub fn aggregates(version: u32) -> Query<Aggregate> {
     let (modify, moving_modify) = if version >= 110_000 {
         ("a.aggfinalmodify::text", "a.aggmfinalmodify::text")
     } else {
@@ -70,16 +66,16 @@ pub async fn read_aggregates(connection: &mut Connection) -> Result<Vec<Aggregat
         user_schema("n"),
         not_member("pg_proc", "p.oid"),
     );
-    fetch(connection, &sql).await
+    Query::new(sql)
 }
 
 /// Event triggers.
-pub async fn read_event_triggers(connection: &mut Connection) -> Result<Vec<EventTrigger>> {
+pub fn event_triggers() -> Query<EventTrigger> {
     let sql = format!(
         "SELECT t.oid::int8 AS oid, t.evtname AS name, pg_catalog.pg_get_userbyid(t.evtowner) AS owner, t.evtevent AS event,
            coalesce(t.evttags, '{{}}') AS tags, t.evtfoid::regproc::text AS function, t.evtenabled::text AS enabled
          FROM pg_catalog.pg_event_trigger t WHERE {} ORDER BY t.evtname",
         not_member("pg_event_trigger", "t.oid")
     );
-    fetch(connection, &sql).await
+    Query::new(sql)
 }

@@ -1,20 +1,17 @@
 //! Indexes and extended statistics, as `schema::index` and `schema::statistics` model them.
 
-use super::{fetch, relation};
-use crate::error::Result;
+use super::{Query, relation};
 use crate::schema::index::Index;
 use crate::schema::statistics::Statistics;
-use crate::wire::Connection;
 
-/// Reads all indexes, those behind constraints and invalid ones too.
-pub async fn read_indexes(connection: &mut Connection) -> Result<Vec<Index>> {
-    fetch(connection, &indexes_sql()).await
+/// All indexes, those behind constraints and invalid ones too.
+pub fn indexes() -> Query<Index> {
+    Query::new(indexes_sql())
 }
 
-/// Reads all extended statistics objects.
-pub async fn read_statistics(connection: &mut Connection) -> Result<Vec<Statistics>> {
-    let sql = statistics_sql(connection.version());
-    fetch(connection, &sql).await
+/// All extended statistics objects.
+pub fn statistics(version: u32) -> Query<Statistics> {
+    Query::new(statistics_sql(version))
 }
 
 fn indexes_sql() -> String {

@@ -1,12 +1,10 @@
 //! Procedural languages and transforms.
 
-use super::{acl, fetch, not_member};
-use crate::error::Result;
+use super::{Query, acl, not_member};
 use crate::schema::language::{Language, Transform};
-use crate::wire::Connection;
 
 /// Procedural languages that belong to no extension.
-pub async fn read_languages(connection: &mut Connection) -> Result<Vec<Language>> {
+pub fn languages() -> Query<Language> {
     let sql = format!(
         "SELECT l.oid::int8 AS oid, l.lanname AS name, pg_catalog.pg_get_userbyid(l.lanowner) AS owner, {} AS acl,
            l.lanpltrusted AS trusted, NULLIF(l.lanplcallfoid, 0)::regproc::text AS handler,
@@ -15,11 +13,11 @@ pub async fn read_languages(connection: &mut Connection) -> Result<Vec<Language>
         acl::expression("l.lanacl", "'l'", "l.lanowner"),
         not_member("pg_language", "l.oid"),
     );
-    fetch(connection, &sql).await
+    Query::new(sql)
 }
 
 /// Transforms.
-pub async fn read_transforms(connection: &mut Connection) -> Result<Vec<Transform>> {
+pub fn transforms() -> Query<Transform> {
     let sql = format!(
         "SELECT t.oid::int8 AS oid, pg_catalog.format_type(t.trftype, NULL) AS data_type, l.lanname AS language,
            NULLIF(t.trffromsql::oid, 0)::regprocedure::text AS from_sql,
@@ -28,5 +26,5 @@ pub async fn read_transforms(connection: &mut Connection) -> Result<Vec<Transfor
          WHERE t.oid >= 16384 AND {} ORDER BY 2, 3",
         not_member("pg_transform", "t.oid")
     );
-    fetch(connection, &sql).await
+    Query::new(sql)
 }

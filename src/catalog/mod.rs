@@ -22,6 +22,7 @@ pub mod namespace;
 pub mod note;
 pub mod operator;
 pub mod publication;
+pub mod query;
 mod relation;
 pub mod replication;
 pub mod role;
@@ -33,93 +34,154 @@ pub mod text_search;
 pub mod trigger;
 pub mod view;
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::{Error, Result};
+pub use query::{Answers, Batch, Query, Ticket};
+
+use crate::error::Result;
 use crate::schema::Database;
 use crate::wire::Connection;
 
-/// Reads everything of the connected database. Sets `quote_all_identifiers` on the session, so that whatever the server renders
-/// is quoted: a newer target may have more keywords.
+/// Reads everything of the connected database, in two round trips. Sets `quote_all_identifiers` on the session while it does, so that
+/// whatever the server renders is quoted: a newer target may have more keywords.
 pub async fn read(connection: &mut Connection) -> Result<Database> {
-    connection.execute("SET quote_all_identifiers = on; SET search_path = ''").await?;
-    let name = connection.query("SELECT pg_catalog.current_database()::text", &[]).await?;
-    let (subscriptions, hidden) = publication::read_subscriptions(connection).await?;
-    let mut unread: Vec<_> = hidden
-        .into_iter()
-        .map(|name| {
-            ("SUBSCRIPTION".to_owned(), name, "only a superuser may read its connection string".to_owned())
-        })
-        .collect();
-    let user_mappings = foreign::read_user_mappings(connection).await?;
-    unread.extend(user_mappings.iter().filter(|m| m.options.is_none()).map(|m| {
-        let role = m.role.as_deref().unwrap_or("public");
-        let reason = "its options are shown only to its role, the owner of the server and superusers";
-        ("USER MAPPING".to_owned(), format!("{role} SERVER {}", m.server), reason.to_owned())
-    }));
-    let database = Database {
-        version: connection.version(),
-        name: name.first().and_then(|row| row.text(0)).unwrap_or_default().to_owned(),
-        properties: database::read_properties(connection).await?,
-        schemas: namespace::read_schemas(connection).await?,
-        extensions: namespace::read_extensions(connection).await?,
-        changed_privileges: namespace::read_changed_privileges(connection).await?,
-        types: data_type::read_types(connection).await?,
-        functions: function::read_functions(connection).await?,
-        aggregates: function::read_aggregates(connection).await?,
-        operators: operator::read_operators(connection).await?,
-        operator_families: operator::read_operator_families(connection).await?,
-        operator_classes: operator::read_operator_classes(connection).await?,
-        access_methods: operator::read_access_methods(connection).await?,
-        casts: data_type::read_casts(connection).await?,
-        transforms: language::read_transforms(connection).await?,
-        languages: language::read_languages(connection).await?,
-        collations: collation::read_collations(connection).await?,
-        conversions: collation::read_conversions(connection).await?,
-        text_search_parsers: text_search::read_parsers(connection).await?,
-        text_search_templates: text_search::read_templates(connection).await?,
-        text_search_dictionaries: text_search::read_dictionaries(connection).await?,
-        text_search_configurations: text_search::read_configurations(connection).await?,
-        foreign_data_wrappers: foreign::read_wrappers(connection).await?,
-        foreign_servers: foreign::read_servers(connection).await?,
-        user_mappings,
-        tables: table::read_tables(connection).await?,
-        views: view::read_views(connection).await?,
-        sequences: sequence::read_sequences(connection).await?,
-        indexes: index::read_indexes(connection).await?,
-        constraints: constraint::read_constraints(connection).await?,
-        triggers: trigger::read_triggers(connection).await?,
-        rules: trigger::read_rules(connection).await?,
-        policies: trigger::read_policies(connection).await?,
-        statistics: index::read_statistics(connection).await?,
-        publications: publication::read_publications(connection).await?,
-        subscriptions,
-        event_triggers: function::read_event_triggers(connection).await?,
-        default_privileges: database::read_default_privileges(connection).await?,
-        comments: note::read_comments(connection).await?,
-        security_labels: note::read_security_labels(connection).await?,
-        extension_dependencies: note::read_extension_dependencies(connection).await?,
-        dependencies: dependency::read_dependencies(connection).await?,
-        unread,
+    let version = connection.version();
+    // Compiling a catalog query takes longer than running it.
+    let (jit_off, jit_back) = if version >= 110_000 { ("SET jit = off;", "; RESET jit") } else { ("", "") };
+    let readable = connection
+        .simple(&format!(
+            "SET quote_all_identifiers = on; SET search_path = ''; {jit_off} {}",
+            publication::READABLE
+        ))
+        .await?;
+    let subscriptions_readable = readable.first().is_some_and(|row| row.is_true(0));
+
+    let mut batch = Batch::default();
+    let names = batch.add(Query::<Name>::new("SELECT pg_catalog.current_database()::text AS name"));
+    let properties = batch.add(database::properties(version));
+    let schemas = batch.add(namespace::schemas());
+    let extensions = batch.add(namespace::extensions());
+    let changed_privileges = batch.add(namespace::changed_privileges(version));
+    let types = batch.add(data_type::types(version));
+    let functions = batch.add(function::functions(version));
+    let aggregates = batch.add(function::aggregates(version));
+    let operators = batch.add(operator::operators());
+    let operator_families = batch.add(operator::operator_families());
+    let operator_classes = batch.add(operator::operator_classes());
+    let access_methods = batch.add(operator::access_methods());
+    let casts = batch.add(data_type::casts());
+    let transforms = batch.add(language::transforms());
+    let languages = batch.add(language::languages());
+    let collations = batch.add(collation::collations(version));
+    let conversions = batch.add(collation::conversions());
+    let text_search_parsers = batch.add(text_search::parsers());
+    let text_search_templates = batch.add(text_search::templates());
+    let text_search_dictionaries = batch.add(text_search::dictionaries());
+    let text_search_configurations = batch.add(text_search::configurations());
+    let foreign_data_wrappers = batch.add(foreign::wrappers());
+    let foreign_servers = batch.add(foreign::servers());
+    let user_mappings = batch.add(foreign::user_mappings());
+    let tables = batch.add(table::tables(version));
+    let views = batch.add(view::views(version));
+    let sequences = batch.add(sequence::sequences());
+    let indexes = batch.add(index::indexes());
+    let constraints = batch.add(constraint::constraints(version));
+    let triggers = batch.add(trigger::triggers(version));
+    let rules = batch.add(trigger::rules());
+    let policies = batch.add(trigger::policies());
+    let statistics = batch.add(index::statistics(version));
+    let publications = batch.add(publication::publications(version));
+    let subscriptions = subscriptions_readable.then(|| batch.add(publication::subscriptions(version)));
+    let hidden = batch.add(publication::subscription_names());
+    let event_triggers = batch.add(function::event_triggers());
+    let default_privileges = batch.add(database::default_privileges());
+    let comments = batch.add(note::comments());
+    let security_labels = batch.add(note::security_labels());
+    let extension_dependencies = batch.add(note::extension_dependencies());
+    let dependencies = batch.add(dependency::dependencies());
+    // On a target the setting would get into what the server stores as text: lists in settings, options of dictionaries.
+    let answers = batch.run(connection).await;
+    if !connection.is_broken() {
+        connection.execute(&format!("SET quote_all_identifiers = off{jit_back}")).await?;
+    }
+    let mut answers = answers?;
+
+    let mut database = Database {
+        version,
+        name: answers.take(names)?.into_iter().map(|n| n.name).next().unwrap_or_default(),
+        properties: answers.take(properties)?.pop().unwrap_or_default(),
+        schemas: answers.take(schemas)?,
+        extensions: answers.take(extensions)?,
+        changed_privileges: answers.take(changed_privileges)?,
+        types: answers.take(types)?,
+        functions: answers.take(functions)?,
+        aggregates: answers.take(aggregates)?,
+        operators: answers.take(operators)?,
+        operator_families: answers.take(operator_families)?,
+        operator_classes: answers.take(operator_classes)?,
+        access_methods: answers.take(access_methods)?,
+        casts: answers.take(casts)?,
+        transforms: answers.take(transforms)?,
+        languages: answers.take(languages)?,
+        collations: answers.take(collations)?,
+        conversions: answers.take(conversions)?,
+        text_search_parsers: answers.take(text_search_parsers)?,
+        text_search_templates: answers.take(text_search_templates)?,
+        text_search_dictionaries: answers.take(text_search_dictionaries)?,
+        text_search_configurations: answers.take(text_search_configurations)?,
+        foreign_data_wrappers: answers.take(foreign_data_wrappers)?,
+        foreign_servers: answers.take(foreign_servers)?,
+        user_mappings: answers.take(user_mappings)?,
+        tables: answers.take(tables)?,
+        views: answers.take(views)?,
+        sequences: answers.take(sequences)?,
+        indexes: answers.take(indexes)?,
+        constraints: answers.take(constraints)?,
+        triggers: answers.take(triggers)?,
+        rules: answers.take(rules)?,
+        policies: answers.take(policies)?,
+        statistics: answers.take(statistics)?,
+        publications: answers.take(publications)?,
+        subscriptions: subscriptions.map(|ticket| answers.take(ticket)).transpose()?.unwrap_or_default(),
+        event_triggers: answers.take(event_triggers)?,
+        default_privileges: answers.take(default_privileges)?,
+        comments: answers.take(comments)?,
+        security_labels: answers.take(security_labels)?,
+        extension_dependencies: answers.take(extension_dependencies)?,
+        dependencies: answers.take(dependencies)?.into_iter().map(dependency::Row::into_dependency).collect(),
+        unread: Vec::new(),
     };
-    // On a target it would get into what the server stores as text: lists in settings, options of dictionaries.
-    connection.execute("SET quote_all_identifiers = off").await?;
+    let hidden = answers.take(hidden)?.into_iter().filter(|_| !subscriptions_readable);
+    database.unread = unread(&database, hidden);
+    crate::schema::inherit::settle(&mut database.tables, version);
     Ok(database)
 }
 
-/// Runs `sql` and turns each row into a `T` by the names of its columns, through the server's `row_to_json`: arrays and nested
-/// `json_agg` become vectors, NULL becomes `None`. OIDs need a cast to `int8` and `"char"` one to `text`.
+/// A name alone.
+#[derive(Debug, Deserialize)]
+pub struct Name {
+    /// The name.
+    pub name: String,
+}
+
+/// What the reading role isn't shown, as (kind, name, reason).
+fn unread(database: &Database, hidden: impl Iterator<Item = Name>) -> Vec<(String, String, String)> {
+    let subscriptions = hidden.map(|subscription| {
+        let reason = "only a superuser may read its connection string";
+        ("SUBSCRIPTION".to_owned(), subscription.name, reason.to_owned())
+    });
+    let user_mappings = database.user_mappings.iter().filter(|m| m.options.is_none()).map(|m| {
+        let role = m.role.as_deref().unwrap_or("public");
+        let reason = "its options are shown only to its role, the owner of the server and superusers";
+        ("USER MAPPING".to_owned(), format!("{role} SERVER {}", m.server), reason.to_owned())
+    });
+    subscriptions.chain(user_mappings).collect()
+}
+
+/// Runs `sql` and turns each row into a `T`; see [`Query`].
 pub async fn fetch<T: DeserializeOwned>(connection: &mut Connection, sql: &str) -> Result<Vec<T>> {
-    let query = format!("SELECT pg_catalog.row_to_json(x) FROM ({sql}) x");
-    let could_not = |e: Error, side| e.context(format!("could not read the system catalogs of the {side}"));
-    let side = connection.side();
-    let rows = connection.query(&query, &[]).await.map_err(|e| could_not(e, side).with_statement(sql))?;
-    rows.iter()
-        .map(|row| {
-            serde_json::from_str(row.text(0).unwrap_or("null"))
-                .map_err(|e| could_not(Error::failed(e.to_string()), side).with_statement(sql))
-        })
-        .collect()
+    Query::new(sql).run(connection).await
 }
 
 /// SQL condition: the schema with alias `namespace` holds objects of users.

@@ -1,14 +1,12 @@
 //! Schemas, extensions, and privileges changed on what extensions and initdb made.
 
-use super::{acl, fetch, not_member};
-use crate::error::Result;
+use super::{Query, acl, not_member};
 use crate::schema::extension::{ChangedPrivileges, Extension};
 use crate::schema::namespace::Schema;
-use crate::wire::Connection;
 
 /// Schemas; `public` too, which every new database has. As pg_dump does, its privileges are taken beside those that servers
 /// from 15 on give it: USAGE to everyone, everything to its owner.
-pub async fn read_schemas(connection: &mut Connection) -> Result<Vec<Schema>> {
+pub fn schemas() -> Query<Schema> {
     let public = acl::difference(
         "coalesce(n.nspacl, pg_catalog.acldefault('n', n.nspowner))",
         "ARRAY[pg_catalog.makeaclitem(n.nspowner, n.nspowner, 'USAGE', false), \
@@ -24,11 +22,11 @@ pub async fn read_schemas(connection: &mut Connection) -> Result<Vec<Schema>> {
          ORDER BY n.nspname",
         not_member("pg_namespace", "n.oid")
     );
-    fetch(connection, &sql).await
+    Query::new(sql)
 }
 
 /// Extensions that initdb didn't make.
-pub async fn read_extensions(connection: &mut Connection) -> Result<Vec<Extension>> {
+pub fn extensions() -> Query<Extension> {
     let sql = "SELECT e.oid::int8 AS oid, e.extname AS name, n.nspname AS schema, e.extversion AS version,
            e.extrelocatable AS relocatable, e.oid < 16384 AS builtin,
            (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('class', k.relname, 'oid', d.objid::int8)
@@ -40,11 +38,11 @@ pub async fn read_extensions(connection: &mut Connection) -> Result<Vec<Extensio
              FROM pg_catalog.unnest(e.extconfig) WITH ORDINALITY c(oid, i)) AS configuration
          FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
          ORDER BY e.extname";
-    fetch(connection, sql).await
+    Query::new(sql)
 }
 
 /// Objects of extensions and of pg_catalog whose privileges are no longer those of pg_init_privs.
-pub async fn read_changed_privileges(connection: &mut Connection) -> Result<Vec<ChangedPrivileges>> {
+pub fn changed_privileges(version: u32) -> Query<ChangedPrivileges> {
     let mut parts = vec![
         part(
             "pg_class",
@@ -60,7 +58,7 @@ pub async fn read_changed_privileges(connection: &mut Connection) -> Result<Vec<
             "proowner",
             "proacl",
             "'f'::\"char\"",
-            if connection.version() >= 110_000 {
+            if version >= 110_000 {
                 "CASE o.prokind WHEN 'p' THEN 'PROCEDURE' ELSE 'FUNCTION' END"
             } else {
                 "'FUNCTION'"
@@ -104,7 +102,7 @@ pub async fn read_changed_privileges(connection: &mut Connection) -> Result<Vec<
         acl::difference("o.acl", "o.base"),
         parts.join(" UNION ALL ")
     );
-    fetch(connection, &sql).await
+    Query::new(sql)
 }
 
 /// One catalog's objects that have privileges of their own, beside those they were made with.

@@ -1,9 +1,7 @@
 //! Comments, security labels and other notes that hang on objects of any kind.
 
-use super::fetch;
-use crate::error::Result;
+use super::Query;
 use crate::schema::note::{Comment, ExtensionDependency, SecurityLabel};
-use crate::wire::Connection;
 
 /// SQL of what COMMENT ON and its kin take for the row `d` of (classoid, objoid, objsubid), with `i` from
 /// pg_identify_object. The server renders it, quoted and qualified; a few kinds read differently in SQL than in pg_identify_object.
@@ -26,7 +24,7 @@ const SUBJECT: &str = "CASE
     ELSE upper(i.type) || ' ' || i.identity END";
 
 /// Comments on everything but extensions' objects and large objects.
-pub async fn read_comments(connection: &mut Connection) -> Result<Vec<Comment>> {
+pub fn comments() -> Query<Comment> {
     let sql = format!(
         "SELECT pg_catalog.json_build_object('class', k.relname, 'oid', d.objoid::int8) AS id, {SUBJECT} AS subject,
            d.description AS text
@@ -39,11 +37,11 @@ pub async fn read_comments(connection: &mut Connection) -> Result<Vec<Comment>> 
              AND e.deptype = 'e')
          ORDER BY k.relname, i.identity, d.objsubid"
     );
-    fetch(connection, &sql).await
+    Query::new(sql)
 }
 
 /// Security labels, on extensions' objects too.
-pub async fn read_security_labels(connection: &mut Connection) -> Result<Vec<SecurityLabel>> {
+pub fn security_labels() -> Query<SecurityLabel> {
     let sql = format!(
         "SELECT pg_catalog.json_build_object('class', k.relname, 'oid', d.objoid::int8) AS id, {SUBJECT} AS subject,
            d.provider, d.label
@@ -52,11 +50,11 @@ pub async fn read_security_labels(connection: &mut Connection) -> Result<Vec<Sec
          WHERE d.classoid <> 'pg_catalog.pg_largeobject'::regclass
          ORDER BY k.relname, i.identity, d.objsubid, d.provider"
     );
-    fetch(connection, &sql).await
+    Query::new(sql)
 }
 
 /// ALTER … DEPENDS ON EXTENSION.
-pub async fn read_extension_dependencies(connection: &mut Connection) -> Result<Vec<ExtensionDependency>> {
+pub fn extension_dependencies() -> Query<ExtensionDependency> {
     let sql = format!(
         "SELECT pg_catalog.json_build_object('class', k.relname, 'oid', d.objoid::int8) AS id, {SUBJECT} AS subject,
            x.extname AS extension
@@ -66,5 +64,5 @@ pub async fn read_extension_dependencies(connection: &mut Connection) -> Result<
            LATERAL pg_catalog.pg_identify_object(d.classoid, d.objoid, 0) i
          ORDER BY k.relname, i.identity, x.extname"
     );
-    fetch(connection, &sql).await
+    Query::new(sql)
 }

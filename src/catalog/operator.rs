@@ -1,13 +1,11 @@
 //! Operators, operator classes and families, access methods.
 
-use super::{fetch, not_member, user_schema};
-use crate::error::Result;
+use super::{Query, not_member, user_schema};
 use crate::schema::operator::{AccessMethod, Operator, OperatorClass, OperatorFamily};
-use crate::wire::Connection;
 
 /// Operators; forward references that were never defined have no function and stay out, as they come with the operator that
 /// names them.
-pub async fn read_operators(connection: &mut Connection) -> Result<Vec<Operator>> {
+pub fn operators() -> Query<Operator> {
     let other = |column: &str| {
         format!(
             "(SELECT pg_catalog.quote_ident(x.nspname) || '.' || r.oprname FROM pg_catalog.pg_operator r
@@ -29,17 +27,17 @@ pub async fn read_operators(connection: &mut Connection) -> Result<Vec<Operator>
         user_schema("n"),
         not_member("pg_operator", "o.oid"),
     );
-    fetch(connection, &sql).await
+    Query::new(sql)
 }
 
 /// Access methods.
-pub async fn read_access_methods(connection: &mut Connection) -> Result<Vec<AccessMethod>> {
+pub fn access_methods() -> Query<AccessMethod> {
     let sql = format!(
         "SELECT a.oid::int8 AS oid, a.amname AS name, a.amtype::text AS kind, a.amhandler::regproc::text AS handler
          FROM pg_catalog.pg_am a WHERE a.oid >= 16384 AND {} ORDER BY a.amname",
         not_member("pg_am", "a.oid")
     );
-    fetch(connection, &sql).await
+    Query::new(sql)
 }
 
 /// Operators and support functions that pg_depend says belong to `owner`, a class or (loose ones) a family, in the order of their making.
@@ -66,7 +64,7 @@ fn members(owner_class: &str, owner: &str, family: &str) -> String {
 }
 
 /// Operator families.
-pub async fn read_operator_families(connection: &mut Connection) -> Result<Vec<OperatorFamily>> {
+pub fn operator_families() -> Query<OperatorFamily> {
     let sql = format!(
         "SELECT f.oid::int8 AS oid, n.nspname AS schema, f.opfname AS name, pg_catalog.pg_get_userbyid(f.opfowner) AS owner,
            a.amname AS method, {} AS members
@@ -78,11 +76,11 @@ pub async fn read_operator_families(connection: &mut Connection) -> Result<Vec<O
         user_schema("n"),
         not_member("pg_opfamily", "f.oid"),
     );
-    fetch(connection, &sql).await
+    Query::new(sql)
 }
 
 /// Operator classes.
-pub async fn read_operator_classes(connection: &mut Connection) -> Result<Vec<OperatorClass>> {
+pub fn operator_classes() -> Query<OperatorClass> {
     let sql = format!(
         "SELECT c.oid::int8 AS oid, n.nspname AS schema, c.opcname AS name, pg_catalog.pg_get_userbyid(c.opcowner) AS owner,
            a.amname AS method, c.opcdefault AS default, pg_catalog.format_type(c.opcintype, NULL) AS data_type,
@@ -97,5 +95,5 @@ pub async fn read_operator_classes(connection: &mut Connection) -> Result<Vec<Op
         user_schema("n"),
         not_member("pg_opclass", "c.oid"),
     );
-    fetch(connection, &sql).await
+    Query::new(sql)
 }

@@ -1,13 +1,10 @@
 //! Publications and subscriptions.
 
-use super::{fetch, not_member};
-use crate::error::Result;
+use super::{Name, Query, not_member};
 use crate::schema::publication::{Publication, Subscription};
-use crate::wire::Connection;
 
 /// Publications, apart from pgstream's own (`pgstream_…`).
-pub async fn read_publications(connection: &mut Connection) -> Result<Vec<Publication>> {
-    let version = connection.version();
+pub fn publications(version: u32) -> Query<Publication> {
     let truncate = if version >= 110_000 { "CASE WHEN p.pubtruncate THEN 'truncate' END" } else { "NULL" };
     let via_root = if version >= 130_000 { "p.pubviaroot" } else { "false" };
     let generated = if version >= 180_000 {
@@ -45,30 +42,23 @@ pub async fn read_publications(connection: &mut Connection) -> Result<Vec<Public
          FROM pg_catalog.pg_publication p WHERE p.pubname !~ '^pgstream_' AND {} ORDER BY p.pubname",
         not_member("pg_publication", "p.oid"),
     );
-    fetch(connection, &sql).await
+    Query::new(sql)
 }
 
-/// Subscriptions of this database. Their connection strings are for superusers only: to others the second list gives the names
-/// of those that could not be read.
-pub async fn read_subscriptions(connection: &mut Connection) -> Result<(Vec<Subscription>, Vec<String>)> {
-    let version = connection.version();
-    let readable = connection
-        .query(
-            "SELECT pg_catalog.has_column_privilege('pg_catalog.pg_subscription', 'subconninfo', 'SELECT') \
-             AND pg_catalog.has_table_privilege('pg_catalog.pg_subscription', 'SELECT')",
-            &[],
-        )
-        .await?;
-    if readable.first().and_then(|row| row.text(0)) != Some("t") {
-        let names = connection
-            .query(
-                "SELECT s.subname::text FROM pg_catalog.pg_subscription s, pg_catalog.pg_database d \
-                 WHERE d.oid = s.subdbid AND d.datname = pg_catalog.current_database() ORDER BY 1",
-                &[],
-            )
-            .await?;
-        return Ok((Vec::new(), names.iter().filter_map(|row| row.text(0).map(str::to_owned)).collect()));
-    }
+/// SQL that says whether the session's role may read subscriptions: their connection strings are for superusers only.
+pub const READABLE: &str = "SELECT pg_catalog.has_column_privilege('pg_catalog.pg_subscription', 'subconninfo', 'SELECT') \
+     AND pg_catalog.has_table_privilege('pg_catalog.pg_subscription', 'SELECT')";
+
+/// The names of the database's subscriptions, which everyone may read.
+pub fn subscription_names() -> Query<Name> {
+    Query::new(
+        "SELECT s.subname::text AS name FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d ON d.oid = s.subdbid \
+         WHERE d.datname = pg_catalog.current_database() ORDER BY 1",
+    )
+}
+
+/// Subscriptions of this database, for a role that may read them ([`READABLE`]).
+pub fn subscriptions(version: u32) -> Query<Subscription> {
     let since = |at: u32, column: &'static str, otherwise: &'static str| {
         if version >= at { column } else { otherwise }
     };
@@ -94,5 +84,5 @@ pub async fn read_subscriptions(connection: &mut Connection) -> Result<(Vec<Subs
         since(170_000, "s.subfailover", "false"),
         not_member("pg_subscription", "s.oid"),
     );
-    Ok((fetch(connection, &sql).await?, Vec::new()))
+    Query::new(sql)
 }

@@ -1,13 +1,11 @@
 //! Sequences, as `schema::sequence` models them.
 
-use super::{acl, fetch, relation};
-use crate::error::Result;
+use super::{Query, acl, relation};
 use crate::schema::sequence::Sequence;
-use crate::wire::Connection;
 
-/// Reads the definition of all sequences; their values are the copy's matter.
-pub async fn read_sequences(connection: &mut Connection) -> Result<Vec<Sequence>> {
-    fetch(connection, &sql()).await
+/// The definition of all sequences; their values are the copy's matter.
+pub fn sequences() -> Query<Sequence> {
+    Query::new(sql())
 }
 
 fn sql() -> String {

@@ -1,17 +1,11 @@
 //! Tables, as `schema::table` models them.
 
-use super::{acl, fetch, relation};
-use crate::error::Result;
-use crate::schema::inherit;
+use super::{Query, acl, relation};
 use crate::schema::table::Table;
-use crate::wire::Connection;
 
-/// Reads all tables with their columns.
-pub async fn read_tables(connection: &mut Connection) -> Result<Vec<Table>> {
-    let version = connection.version();
-    let mut tables: Vec<Table> = fetch(connection, &sql(version)).await?;
-    inherit::settle(&mut tables, version);
-    Ok(tables)
+/// All tables with their columns; `schema::inherit::settle` completes them.
+pub fn tables(version: u32) -> Query<Table> {
+    Query::new(sql(version))
 }
 
 fn sql(version: u32) -> String {

@@ -1,12 +1,10 @@
 //! Text search parsers, templates, dictionaries and configurations.
 
-use super::{fetch, not_member, user_schema};
-use crate::error::Result;
+use super::{Query, not_member, user_schema};
 use crate::schema::text_search::{Configuration, Dictionary, Parser, Template};
-use crate::wire::Connection;
 
 /// Text search parsers.
-pub async fn read_parsers(connection: &mut Connection) -> Result<Vec<Parser>> {
+pub fn parsers() -> Query<Parser> {
     let sql = format!(
         "SELECT p.oid::int8 AS oid, n.nspname AS schema, p.prsname AS name, p.prsstart::regproc::text AS start,
            p.prstoken::regproc::text AS token, p.prsend::regproc::text AS end,
@@ -16,11 +14,11 @@ pub async fn read_parsers(connection: &mut Connection) -> Result<Vec<Parser>> {
         user_schema("n"),
         not_member("pg_ts_parser", "p.oid"),
     );
-    fetch(connection, &sql).await
+    Query::new(sql)
 }
 
 /// Text search templates.
-pub async fn read_templates(connection: &mut Connection) -> Result<Vec<Template>> {
+pub fn templates() -> Query<Template> {
     let sql = format!(
         "SELECT t.oid::int8 AS oid, n.nspname AS schema, t.tmplname AS name,
            NULLIF(t.tmplinit::oid, 0)::regproc::text AS init, t.tmpllexize::regproc::text AS lexize
@@ -29,11 +27,11 @@ pub async fn read_templates(connection: &mut Connection) -> Result<Vec<Template>
         user_schema("n"),
         not_member("pg_ts_template", "t.oid"),
     );
-    fetch(connection, &sql).await
+    Query::new(sql)
 }
 
 /// Text search dictionaries.
-pub async fn read_dictionaries(connection: &mut Connection) -> Result<Vec<Dictionary>> {
+pub fn dictionaries() -> Query<Dictionary> {
     let sql = format!(
         "SELECT d.oid::int8 AS oid, n.nspname AS schema, d.dictname AS name, pg_catalog.pg_get_userbyid(d.dictowner) AS owner,
            pg_catalog.quote_ident(tn.nspname) || '.' || pg_catalog.quote_ident(t.tmplname) AS template,
@@ -45,11 +43,11 @@ pub async fn read_dictionaries(connection: &mut Connection) -> Result<Vec<Dictio
         user_schema("n"),
         not_member("pg_ts_dict", "d.oid"),
     );
-    fetch(connection, &sql).await
+    Query::new(sql)
 }
 
 /// Text search configurations.
-pub async fn read_configurations(connection: &mut Connection) -> Result<Vec<Configuration>> {
+pub fn configurations() -> Query<Configuration> {
     let sql = format!(
         "SELECT c.oid::int8 AS oid, n.nspname AS schema, c.cfgname AS name, pg_catalog.pg_get_userbyid(c.cfgowner) AS owner,
            pg_catalog.quote_ident(pn.nspname) || '.' || pg_catalog.quote_ident(p.prsname) AS parser,
@@ -69,5 +67,5 @@ pub async fn read_configurations(connection: &mut Connection) -> Result<Vec<Conf
         user_schema("n"),
         not_member("pg_ts_config", "c.oid"),
     );
-    fetch(connection, &sql).await
+    Query::new(sql)
 }

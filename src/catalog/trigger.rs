@@ -1,24 +1,21 @@
 //! Triggers, rules and row-level security policies, as `schema::trigger` models them.
 
-use super::{fetch, relation};
-use crate::error::Result;
+use super::{Query, relation};
 use crate::schema::trigger::{Policy, Rule, Trigger};
-use crate::wire::Connection;
 
-/// Reads all triggers of tables and views; of those that a partition has from its parent only the ones enabled otherwise there.
-pub async fn read_triggers(connection: &mut Connection) -> Result<Vec<Trigger>> {
-    let sql = triggers_sql(connection.version());
-    fetch(connection, &sql).await
+/// All triggers of tables and views; of those that a partition has from its parent only the ones enabled otherwise there.
+pub fn triggers(version: u32) -> Query<Trigger> {
+    Query::new(triggers_sql(version))
 }
 
-/// Reads all rules other than views' own.
-pub async fn read_rules(connection: &mut Connection) -> Result<Vec<Rule>> {
-    fetch(connection, &rules_sql()).await
+/// All rules other than views' own.
+pub fn rules() -> Query<Rule> {
+    Query::new(rules_sql())
 }
 
-/// Reads all row-level security policies.
-pub async fn read_policies(connection: &mut Connection) -> Result<Vec<Policy>> {
-    fetch(connection, &policies_sql()).await
+/// All row-level security policies.
+pub fn policies() -> Query<Policy> {
+    Query::new(policies_sql())
 }
 
 fn triggers_sql(version: u32) -> String {

@@ -1,14 +1,11 @@
 //! Views and materialized views, as `schema::view` models them.
 
-use super::{acl, fetch, relation};
-use crate::error::Result;
+use super::{Query, acl, relation};
 use crate::schema::view::View;
-use crate::wire::Connection;
 
-/// Reads all views with their queries.
-pub async fn read_views(connection: &mut Connection) -> Result<Vec<View>> {
-    let sql = sql(connection.version());
-    fetch(connection, &sql).await
+/// All views with their queries.
+pub fn views(version: u32) -> Query<View> {
+    Query::new(sql(version))
 }
 
 fn sql(version: u32) -> String {

@@ -1,14 +1,14 @@
 //! Hangs comments and security labels on the items of the objects they belong to.
 
 use super::order::Index;
-use super::{Context, Plan};
+use super::{Context, Item, Plan, Section};
 use crate::schema::{Class, ObjectId};
 use crate::sql::{ident, literal};
 
 /// Adds comments and security labels to the items' decorations, and what has no item to `not_copied`.
 pub fn attach(context: &Context<'_>, plan: &mut Plan) {
     let index = Index::new(context.database, &plan.items);
-    let mut lost = Vec::new();
+    let (mut lost, mut inherited) = (Vec::new(), Vec::new());
     if context.options.comments {
         for comment in &context.database.comments {
             let statement = format!("COMMENT ON {} IS {}", comment.subject, literal(&comment.text));
@@ -16,6 +16,12 @@ pub fn attach(context: &Context<'_>, plan: &mut Plan) {
                 _ if is_standard(&comment.subject, &comment.text) => {}
                 Some(item) => plan.items[item].decorate.push(statement),
                 None if is_left_out(context, comment.id) => {}
+                None if comes_with_parent(comment.id) => {
+                    let name = &comment.subject;
+                    let mut item = Item::new(comment.id, "COMMENT", Section::Privileges, None, name);
+                    item.create.push(statement);
+                    inherited.push(item);
+                }
                 None => lost.push(("COMMENT", comment.subject.clone())),
             }
         }
@@ -35,9 +41,16 @@ pub fn attach(context: &Context<'_>, plan: &mut Plan) {
             }
         }
     }
+    plan.items.extend(inherited);
     for (kind, name) in lost {
         plan.leave(kind, name, "its object is not copied");
     }
+}
+
+/// Constraints, triggers and indexes without an item are a parent table's, which children and partitions get from it: once
+/// everything is made they are there to be commented.
+fn comes_with_parent(id: ObjectId) -> bool {
+    matches!(id.class, Class::Constraint | Class::Trigger | Class::Relation)
 }
 
 /// The comment that every new database's `public` has.

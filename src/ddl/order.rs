@@ -26,10 +26,11 @@ pub struct Index {
 }
 
 impl Index {
-    /// Indexes the items by their ids and by what they provide. Privileges name the object they are on, but don't make it.
+    /// Indexes the items by their ids and by what they provide. Privileges and comments name the object they are on, but don't make it.
     pub fn new(database: &Database, items: &[Item]) -> Index {
         let mut by_id = HashMap::with_capacity(items.len() * 3);
-        for (i, item) in items.iter().enumerate().filter(|(_, item)| item.kind != "ACL") {
+        for (i, item) in items.iter().enumerate().filter(|(_, item)| !matches!(item.kind, "ACL" | "COMMENT"))
+        {
             by_id.entry(item.id).or_insert(i);
         }
         for (i, item) in items.iter().enumerate() {

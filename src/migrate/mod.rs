@@ -401,7 +401,7 @@ impl Run<'_> {
         enter(target, Phase::PostData).await?;
         self.progress.set_phase("setting sequences");
         // The snapshot is gone, and with it the catalogs as they were: sequences are read as they are now, as pg_dump does.
-        let sequences = catalog::sequence::read_sequences(&mut source).await?;
+        let sequences = catalog::sequence::sequences().run(&mut source).await?;
         copy::copy_sequences(&mut source, target, &sequences).await?;
         self.check_stop()?;
 
