@@ -20,7 +20,7 @@ fn indexes_sql() -> String {
     format!(
         "SELECT x.oid::int8 AS oid, n.nspname AS schema, x.relname AS name, \
          pg_catalog.pg_get_userbyid(c.relowner) AS owner, {table} AS table, c.relkind = 'm' AS on_view, \
-         pg_catalog.pg_get_indexdef(x.oid) AS definition, i.indisvalid AND i.indisready AS valid, \
+         CASE WHEN k.oid IS NULL THEN pg_catalog.pg_get_indexdef(x.oid) ELSE '' END AS definition, i.indisvalid AND i.indisready AS valid, \
          x.relkind = 'I' AS partitioned, i.indisunique AS unique, i.indisclustered AS clustered, \
          i.indisreplident AS replica_identity, k.oid::int8 AS constraint, \
          CASE WHEN p.oid IS NOT NULL THEN {parent} END AS parent, \

@@ -50,29 +50,36 @@ pub(super) fn columns(version: u32) -> String {
     };
     let foreign_options = foreign_options("a.attfdwoptions");
     let acl = acl::expression("a.attacl", "'c'", "c.relowner");
-    format!(
-        "coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(\
-         'number', a.attnum, 'name', a.attname, 'type_name', pg_catalog.format_type(a.atttypid, a.atttypmod), \
-         'type_oid', a.atttypid::int8, \
-         'collation', CASE WHEN a.attcollation <> y.typcollation THEN (\
-             SELECT pg_catalog.quote_ident(cn.nspname) || '.' || pg_catalog.quote_ident(l.collname) \
-             FROM pg_catalog.pg_collation l JOIN pg_catalog.pg_namespace cn ON cn.oid = l.collnamespace \
-             WHERE l.oid = a.attcollation) END, \
-         'not_null', a.attnotnull, \
+    let uncompressed = if version >= 140000 { "a.attcompression = ''" } else { "true" };
+    let always = format!(
+        "'number', a.attnum, 'name', a.attname, 'type_name', pg_catalog.format_type(a.atttypid, a.atttypmod), \
+         'type_oid', a.atttypid::int8, 'not_null', a.attnotnull, \
          'constraint', CASE WHEN a.attnotnull THEN {constraint} END, \
          'default', CASE WHEN a.atthasdef THEN (SELECT pg_catalog.json_build_object('oid', f.oid::int8, \
              'expression', pg_catalog.pg_get_expr(f.adbin, f.adrelid), 'generated', {generated}) \
-             FROM pg_catalog.pg_attrdef f WHERE f.adrelid = a.attrelid AND f.adnum = a.attnum) END, \
+             FROM pg_catalog.pg_attrdef f WHERE f.adrelid = a.attrelid AND f.adnum = a.attnum) END"
+    );
+    // Building JSON costs more than all else here, and most columns have nothing more to say. Types are looked up one by one: a join
+    // inside of a query per table may read all of pg_type each time.
+    format!(
+        "coalesce((SELECT pg_catalog.json_agg(CASE WHEN a.attidentity = '' AND a.attislocal AND a.attoptions IS NULL \
+         AND a.attfdwoptions IS NULL AND a.attacl IS NULL AND coalesce(a.attstattarget, -1) < 0 AND {uncompressed} \
+         AND EXISTS (SELECT FROM pg_catalog.pg_type y WHERE y.oid = a.atttypid AND y.typcollation = a.attcollation \
+             AND y.typstorage = a.attstorage) \
+         THEN pg_catalog.json_build_object({always}) ELSE pg_catalog.json_build_object({always}, \
+         'collation', CASE WHEN a.attcollation <> (SELECT y.typcollation FROM pg_catalog.pg_type y WHERE y.oid = a.atttypid) THEN (\
+             SELECT pg_catalog.quote_ident(cn.nspname) || '.' || pg_catalog.quote_ident(l.collname) \
+             FROM pg_catalog.pg_collation l JOIN pg_catalog.pg_namespace cn ON cn.oid = l.collnamespace \
+             WHERE l.oid = a.attcollation) END, \
          'identity', nullif(a.attidentity::text, ''), 'is_local', a.attislocal, \
-         'storage', CASE WHEN a.attstorage <> y.typstorage THEN \
+         'storage', CASE WHEN a.attstorage <> (SELECT y.typstorage FROM pg_catalog.pg_type y WHERE y.oid = a.atttypid) THEN \
              CASE a.attstorage WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL' WHEN 'm' THEN 'MAIN' WHEN 'x' THEN 'EXTENDED' END END, \
          'compression', {compression}, \
          'statistics', CASE WHEN a.attstattarget >= 0 THEN a.attstattarget END, \
          'options', coalesce(a.attoptions, '{{}}'), \
          'foreign_options', CASE WHEN a.attfdwoptions IS NULL THEN '[]'::json ELSE {foreign_options} END, \
-         'acl', {acl}) ORDER BY a.attnum) \
-         FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type y ON y.oid = a.atttypid \
-         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), '[]'::json)"
+         'acl', {acl}) END ORDER BY a.attnum) \
+         FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), '[]'::json)"
     )
 }
 

@@ -20,7 +20,7 @@ pub struct Index {
     pub table: RelationName,
     /// The relation is a materialized view.
     pub on_view: bool,
-    /// CREATE INDEX, as pg_get_indexdef renders it.
+    /// CREATE INDEX, as pg_get_indexdef renders it; empty where a constraint makes the index.
     pub definition: String,
     /// pg_index.indisvalid; an invalid index is only copied when it is a partitioned one.
     pub valid: bool,

@@ -124,7 +124,7 @@ pub struct Table {
     pub configuration: Option<String>,
 }
 
-/// A column of a table or materialized view.
+/// A column of a table or view. The catalog query leaves out what most columns do not have.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Column {
     /// pg_attribute.attnum.
@@ -146,6 +146,7 @@ pub struct Column {
     /// `a` GENERATED ALWAYS AS IDENTITY, `d` BY DEFAULT.
     pub identity: Option<char>,
     /// Defined here, not only by a parent.
+    #[serde(default = "yes")]
     pub is_local: bool,
     /// STORAGE, where it is not the type's own.
     pub storage: Option<String>,
@@ -154,10 +155,13 @@ pub struct Column {
     /// SET STATISTICS.
     pub statistics: Option<i32>,
     /// `name=value` attribute options such as `n_distinct=-0.5`.
+    #[serde(default)]
     pub options: Vec<String>,
     /// OPTIONS of a foreign table's column.
+    #[serde(default)]
     pub foreign_options: Vec<FdwOption>,
     /// Privileges of the column.
+    #[serde(default)]
     pub acl: Acl,
 }
 
@@ -253,4 +257,9 @@ impl ColumnDefault {
     pub fn id(&self) -> Option<ObjectId> {
         (self.oid != 0).then(|| ObjectId::new(Class::ColumnDefault, self.oid))
     }
+}
+
+/// What a column is that doesn't say otherwise.
+fn yes() -> bool {
+    true
 }
