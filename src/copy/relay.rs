@@ -25,19 +25,21 @@ pub(super) async fn relay(
     into: &str,
     progress: &Progress,
 ) -> Result<Relayed> {
+    let from = |error: Error| error.context("the source reports");
+    let to = |error: Error| error.context("the target reports");
     let (mut reader, mut writer) = {
         let (reader, writer) = tokio::join!(source.copy_out(out), target.copy_in(into));
-        (reader?, writer?)
+        (reader.map_err(from)?, writer.map_err(to)?)
     };
     let mut bytes = 0;
-    while let Some(frames) = reader.frames().await? {
+    while let Some(frames) = reader.frames().await.map_err(from)? {
         let length = frames.len() as u64;
-        writer.write(frames).await?;
+        writer.write(frames).await.map_err(to)?;
         bytes += length;
         progress.add_bytes(length);
     }
     let sent = reader.rows();
-    let rows = writer.finish().await?;
+    let rows = writer.finish().await.map_err(to)?;
     if rows != sent {
         return Err(Error::failed(format!("the source sent {sent} rows and the target took {rows}")));
     }

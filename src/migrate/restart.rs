@@ -130,7 +130,8 @@ fn stands_alone(class: Class) -> bool {
 /// `kind` and `identity` are what pg_identify_object says; `None` for what goes with its owner.
 fn drop_statement(kind: &str, identity: &str) -> Option<String> {
     let kind = match kind {
-        "schema" if identity == "public" => return None,
+        // Every database is born with it, whether or not the server quotes its name.
+        "schema" if identity.trim_matches('"') == "public" => return None,
         "statistics object" => "STATISTICS".to_owned(),
         "foreign-data wrapper" => "FOREIGN DATA WRAPPER".to_owned(),
         "composite type" => "TYPE".to_owned(),
@@ -157,6 +158,7 @@ mod tests {
             "DROP USER MAPPING IF EXISTS FOR bob SERVER s"
         );
         assert_eq!(drop("schema", "public"), None);
+        assert_eq!(drop("schema", "\"public\""), None);
         assert_eq!(drop("database", "x"), None);
     }
 }

@@ -1,5 +1,7 @@
 //! One pgstream a target database: a session-level advisory lock.
 
+use std::time::{Duration, Instant};
+
 use crate::error::{Error, Result};
 use crate::wire::Connection;
 
@@ -8,15 +10,26 @@ fn key() -> i64 {
     i64::from(crc32fast::hash(b"pgstream migration"))
 }
 
-/// Takes the target database for this session, until it ends.
+/// How long the session of a run that was killed may still be there: its server notices after a second that nobody listens any more
+/// (from PostgreSQL 14), or when its statement ends.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// Takes the target database for this session, until it ends. Waits a little for the session of a run that has just ended.
 ///
 /// # Errors
 /// When another session has it: says which.
 pub async fn lock(target: &mut Connection) -> Result<()> {
     let key = key().to_string();
-    let row = target.query_one("SELECT pg_catalog.pg_try_advisory_lock($1)", &[Some(&key)]).await?;
-    if row.is_true(0) {
-        return Ok(());
+    let begun = Instant::now();
+    loop {
+        let row = target.query_one("SELECT pg_catalog.pg_try_advisory_lock($1)", &[Some(&key)]).await?;
+        if row.is_true(0) {
+            return Ok(());
+        }
+        if begun.elapsed() >= LINGER {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
     let holder = lock_holder(target).await?;
     let error = Error::usage(format!(

@@ -218,8 +218,10 @@ pub async fn snapshots(target: &mut Connection) -> Result<Vec<(Relation, Vec<(Pa
     }
     let relations = relations(target).await?.into_iter();
     Ok(relations
-        .map(|(relation, _, _)| (parts.remove(&relation.oid).unwrap_or_default(), relation))
-        .map(|(p, r)| (r, p))
+        .map(|(relation, _, _)| {
+            let parts = parts.remove(&relation.oid).unwrap_or_default();
+            (relation, parts)
+        })
         .collect())
 }
 

@@ -61,6 +61,11 @@ impl Settings {
 
     /// Settings that only some majors know, set by a statement after login: name, value and first major times 10,000.
     pub(super) fn versioned(&self) -> &'static [(&'static str, &'static str, u32)] {
-        &[("idle_session_timeout", "0", 140_000), ("transaction_timeout", "0", 170_000)]
+        &[
+            ("idle_session_timeout", "0", 140_000),
+            // When this process dies, its statements and locks should not outlive it for long.
+            ("client_connection_check_interval", "1s", 140_000),
+            ("transaction_timeout", "0", 170_000),
+        ]
     }
 }
