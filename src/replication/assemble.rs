@@ -281,3 +281,191 @@ fn change(message: Message) -> Option<Event> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Writes the messages of a walsender. A change is an Insert of no columns into the relation whose OID is its number.
+    struct Wal(Vec<u8>);
+
+    impl Wal {
+        fn new(tag: u8) -> Wal {
+            Wal(vec![tag])
+        }
+        fn u8(mut self, value: u8) -> Wal {
+            self.0.push(value);
+            self
+        }
+        fn u32(mut self, value: u32) -> Wal {
+            self.0.extend(value.to_be_bytes());
+            self
+        }
+        fn u64(mut self, value: u64) -> Wal {
+            self.0.extend(value.to_be_bytes());
+            self
+        }
+        fn message(self) -> StreamMessage {
+            StreamMessage::XLogData {
+                start: Lsn(0),
+                end: Lsn(0),
+                sent_at: pgstream_proto::timestamp::Timestamp(0),
+                data: Bytes::from(self.0),
+            }
+        }
+    }
+
+    fn change(number: u32, xid: Option<u32>) -> StreamMessage {
+        let wal = Wal::new(b'I');
+        let wal = xid.into_iter().fold(wal, Wal::u32);
+        wal.u32(number).u8(b'N').u8(0).u8(0).message()
+    }
+
+    fn begin(lsn: u64) -> StreamMessage {
+        Wal::new(b'B').u64(lsn).u64(0).u32(1).message()
+    }
+
+    fn commit(lsn: u64) -> StreamMessage {
+        Wal::new(b'C').u8(0).u64(lsn).u64(lsn + 1).u64(0).message()
+    }
+
+    fn stream_commit(xid: u32, lsn: u64) -> StreamMessage {
+        Wal::new(b'c').u32(xid).u8(0).u64(lsn).u64(lsn + 1).u64(0).message()
+    }
+
+    fn stream_abort(xid: u32, subxid: u32) -> StreamMessage {
+        Wal::new(b'A').u32(xid).u32(subxid).message()
+    }
+
+    /// A transaction of the model: its chunks, each a list of changes by subtransaction (0: itself), and what rolls back.
+    #[derive(Debug, Clone)]
+    struct Planned {
+        streamed: bool,
+        chunks: Vec<Vec<u32>>,
+        rolled_back: HashSet<u32>,
+        commits: bool,
+    }
+
+    fn planned() -> impl Strategy<Value = Planned> {
+        let chunks = prop::collection::vec(prop::collection::vec(0..4u32, 0..4), 1..4);
+        (any::<bool>(), chunks, prop::collection::hash_set(1..4u32, 0..3), prop::bool::weighted(0.8))
+            .prop_map(|(streamed, chunks, rolled_back, commits)| Planned {
+                streamed,
+                chunks,
+                rolled_back,
+                commits,
+            })
+    }
+
+    /// What came out: the commit LSN and the changes of each transaction.
+    fn run(assembler: &mut Assembler, messages: Vec<StreamMessage>) -> Vec<(u64, Vec<u32>)> {
+        let mut transactions = Vec::new();
+        let mut open: Option<(u64, Vec<u32>)> = None;
+        for message in messages {
+            let mut event = assembler.take(message).unwrap();
+            while let Some(next) = event {
+                match next {
+                    Event::Begin(begin) => assert!(open.replace((begin.final_lsn.0, Vec::new())).is_none()),
+                    Event::Insert(insert) => {
+                        open.as_mut().expect("inside a transaction").1.push(insert.relation)
+                    }
+                    Event::Commit(commit) => {
+                        let transaction = open.take().expect("inside a transaction");
+                        assert_eq!(commit.commit_lsn.0, transaction.0);
+                        transactions.push(transaction);
+                    }
+                    Event::Idle(_) => assert!(open.is_none()),
+                    other => panic!("unexpected {other:?}"),
+                }
+                event = assembler.next().unwrap();
+            }
+        }
+        transactions
+    }
+
+    proptest! {
+        #[test]
+        fn transactions_come_out_whole_in_commit_order_without_what_was_rolled_back(
+            plan in prop::collection::vec(planned(), 1..8),
+            schedule in prop::collection::vec(0..8usize, 0..40),
+            memory in prop_oneof![Just(1usize), Just(40), Just(1 << 20)],
+            skipped in 0..3u64,
+        ) {
+            let (mut messages, mut expected) = (Vec::new(), Vec::new());
+            let (mut done, mut ended) = (vec![0; plan.len()], vec![false; plan.len()]);
+            let (mut numbers, mut lsn) = (0, 100);
+            let mut survivors = vec![Vec::new(); plan.len()];
+            let every = (0..plan.len()).flat_map(|t| std::iter::repeat_n(t, 5));
+            for t in schedule.into_iter().chain(every).filter(|t| *t < plan.len()) {
+                let transaction = &plan[t];
+                let xid = 1000 + 10 * t as u32;
+                if ended[t] {
+                    continue;
+                }
+                if transaction.streamed && done[t] < transaction.chunks.len() {
+                    messages.push(Wal::new(b'S').u32(xid).u8((done[t] == 0).into()).message());
+                    for sub in &transaction.chunks[done[t]] {
+                        numbers += 1;
+                        messages.push(change(numbers, Some(xid + sub)));
+                        if !transaction.rolled_back.contains(sub) {
+                            survivors[t].push(numbers);
+                        }
+                    }
+                    messages.push(Wal::new(b'E').message());
+                    done[t] += 1;
+                    continue;
+                }
+                ended[t] = true;
+                lsn += 10;
+                if transaction.streamed {
+                    for sub in &transaction.rolled_back {
+                        messages.push(stream_abort(xid, xid + sub));
+                    }
+                    messages.push(if transaction.commits { stream_commit(xid, lsn) } else { stream_abort(xid, xid) });
+                } else if transaction.commits {
+                    messages.push(begin(lsn));
+                    for _ in transaction.chunks.iter().flatten() {
+                        numbers += 1;
+                        messages.push(change(numbers, None));
+                        survivors[t].push(numbers);
+                    }
+                    messages.push(commit(lsn));
+                }
+                if transaction.commits {
+                    expected.push((lsn, survivors[t].clone()));
+                }
+            }
+            let start = 100 + 10 * skipped + 5;
+            expected.retain(|(lsn, _)| *lsn >= start);
+            let budget = Budget { memory, directory: std::env::temp_dir() };
+            let mut assembler = Assembler::new(ProtocolVersion::V2, Lsn(start), budget);
+            prop_assert_eq!(run(&mut assembler, messages), expected);
+            prop_assert_eq!(assembler.held, 0);
+        }
+    }
+
+    #[test]
+    fn a_commit_at_the_start_is_not_yet_applied() {
+        let budget = Budget { memory: 0, directory: std::env::temp_dir() };
+        let mut assembler = Assembler::new(ProtocolVersion::V1, Lsn(50), budget);
+        let messages = vec![begin(49), change(1, None), commit(49), begin(50), change(2, None), commit(50)];
+        assert_eq!(run(&mut assembler, messages), [(50, vec![2])]);
+    }
+
+    #[test]
+    fn a_keepalive_counts_between_transactions_alone() {
+        let budget = Budget { memory: 0, directory: std::env::temp_dir() };
+        let mut assembler = Assembler::new(ProtocolVersion::V1, Lsn(1), budget);
+        let keepalive = || StreamMessage::PrimaryKeepalive {
+            wal_end: Lsn(9),
+            sent_at: pgstream_proto::timestamp::Timestamp(0),
+            reply_requested: false,
+        };
+        assert_eq!(assembler.take(keepalive()).unwrap(), Some(Event::Idle(Lsn(9))));
+        assembler.take(begin(5)).unwrap();
+        assert_eq!(assembler.take(keepalive()).unwrap(), None);
+        assembler.take(commit(5)).unwrap();
+        assert_eq!(assembler.take(keepalive()).unwrap(), Some(Event::Idle(Lsn(9))));
+    }
+}

@@ -2,6 +2,7 @@
 
 mod changes;
 mod drift;
+mod large;
 mod parts;
 mod positions;
 mod stream;
