@@ -186,6 +186,15 @@ impl Error {
     }
 }
 
+/// The operating system's reason in PostgreSQL's form: lower case, without the number.
+pub fn io_reason(error: &std::io::Error) -> String {
+    let text = error.to_string().to_lowercase();
+    match text.rfind(" (os error ") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.what)

@@ -7,6 +7,7 @@ mod commands;
 mod conninfo;
 mod encodings;
 mod failures;
+mod golden;
 mod harness;
 mod layers;
 mod migrate;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::args::{self, Migrate};
-use super::{Context, Outcome, check, size, view};
+use super::{Context, Outcome, check, size, stop, view};
 use crate::config::Side;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::migrate::check::Severity;
 use crate::migrate::{self, Ended, Method, Options, ReplicaIdentityPolicy};
 use crate::progress::Progress;
@@ -24,7 +24,8 @@ pub(super) async fn run(context: &Context<'_>, arguments: &Migrate) -> Result<Ou
     }
     let progress = Arc::new(Progress::default());
     let work = async {
-        refuse(context, &options, &progress).await?;
+        // Only reads, so it is simply given up.
+        stop::or_stopped(&context.stop, refuse(context, &options, &progress)).await.map_err(how_to_resume)?;
         migrate::run(&options, &progress, &context.stop).await
     };
     let outcome = view::show(context.ui, &progress, work).await?;
@@ -81,6 +82,15 @@ pub(super) fn base(
     })
 }
 
+fn how_to_resume(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Stopped => {
+            error.with_hint("Run the same command again: it goes on where this run stopped.")
+        }
+        _ => error,
+    }
+}
+
 /// Makes the same check as `pgstream check` before the first run touches anything; a run that resumes was checked when it began.
 async fn refuse(context: &Context<'_>, options: &Options, progress: &Progress) -> Result<()> {
     progress.set_phase("checking");
@@ -91,7 +101,7 @@ async fn refuse(context: &Context<'_>, options: &Options, progress: &Progress) -
         return Ok(());
     }
     let mut source = Connection::connect(&options.source, Side::Source, &settings).await?;
-    migrate::locks::wait(&mut source, options.lock_wait, progress).await?;
+    migrate::locks::wait(&mut source, options.lock_wait, progress, &context.stop).await?;
     let findings = migrate::check::run(&mut source, &mut target, &options.ddl, options.jobs).await?;
     tokio::join!(source.close(), target.close());
     if let Some(refusal) = migrate::check::refusal(&findings) {

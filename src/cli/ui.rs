@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use indicatif::MultiProgress;
 use serde_json::{Value, json};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, io_reason};
 
 /// How much is said.
 #[derive(Debug, Clone, Copy)]
@@ -154,7 +154,7 @@ impl Ui {
         let mut out = io::stdout().lock();
         match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
             Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
-                Err(Error::failed(format!("could not write to standard output: {e}")))
+                Err(Error::failed(format!("could not write to standard output: {}", io_reason(&e))))
             }
             _ => Ok(()),
         }

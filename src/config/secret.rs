@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, io_reason};
 
 /// Bytes that can't print themselves: `Debug` shows that there is a secret, not what it is, and there is no `Display`.
 #[derive(Clone, PartialEq, Eq)]
@@ -23,7 +23,7 @@ impl Secret {
         let could_not = |reason: &dyn fmt::Display| {
             Error::usage(format!("could not read password file \"{}\": {reason}", path.display()))
         };
-        let content = std::fs::read(path).map_err(|e| could_not(&e.to_string().to_lowercase()))?;
+        let content = std::fs::read(path).map_err(|e| could_not(&io_reason(&e)))?;
         let line = content.strip_suffix(b"\n").unwrap_or(&content);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if line.is_empty() { Err(could_not(&"it is empty")) } else { Ok(Secret::new(line)) }

@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::catalog::server::{Blocker, blockers};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
 use crate::schema::table::Table;
 use crate::sql::qualified;
@@ -24,8 +26,13 @@ const COULD_NOT: &str = "could not lock the source's tables for reading";
 /// of such a one would wait without end, and without a word.
 ///
 /// # Errors
-/// A relation that stays locked: it is named, with the session.
-pub async fn wait(source: &mut Connection, limit: Duration, progress: &Progress) -> Result<()> {
+/// A relation that stays locked: it is named, with the session. A cancelled `stop`.
+pub async fn wait(
+    source: &mut Connection,
+    limit: Duration,
+    progress: &Progress,
+    stop: &CancellationToken,
+) -> Result<()> {
     let begun = Instant::now();
     let mut told = false;
     loop {
@@ -44,7 +51,10 @@ pub async fn wait(source: &mut Connection, limit: Duration, progress: &Progress)
             }
             told = true;
         }
-        tokio::time::sleep(TICK.min(limit)).await;
+        tokio::select! {
+            () = tokio::time::sleep(TICK.min(limit)) => {}
+            () = stop.cancelled() => return Err(Error::new(ErrorKind::Stopped, "stopped on request")),
+        }
     }
 }
 
@@ -57,13 +67,14 @@ pub async fn limit(session: &mut Connection, limit: Duration) -> Result<()> {
 /// at most `limit` in all.
 ///
 /// # Errors
-/// A table that another session keeps locked (it is named, with the session), or one without SELECT privilege.
+/// A table that another session keeps locked (it is named, with the session), or one without SELECT privilege. A cancelled `stop`.
 pub(super) async fn share(
     holder: &mut Connection,
     observer: &mut Connection,
     tables: &[Table],
     limit: Duration,
     progress: &Progress,
+    stop: &CancellationToken,
 ) -> Result<()> {
     let tables: Vec<&Table> = tables.iter().filter(|table| table.has_rows()).collect();
     let begun = Instant::now();
@@ -86,6 +97,9 @@ pub(super) async fn share(
             let error = failure.error;
             if holder.is_broken() || error.sqlstate().is_none_or(|s| s.as_str() != "55P03") {
                 return Err(explain(error, observer));
+            }
+            if stop.is_cancelled() {
+                return Err(Error::new(ErrorKind::Stopped, "stopped on request"));
             }
             holder.execute("ROLLBACK TO locks").await?;
             let in_the_way = blockers(observer, Some(&oids)).await?;

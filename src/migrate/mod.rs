@@ -313,7 +313,7 @@ impl Run<'_> {
         identity: &Identity,
         there: &Identity,
     ) -> Result<Migration> {
-        locks::wait(source, self.options.lock_wait, self.progress).await?;
+        locks::wait(source, self.options.lock_wait, self.progress, self.stop).await?;
         let database = catalog::read(source).await?;
         let plan = ddl::plan(&database, &self.options.ddl, target.version())?;
         self.refuse_taken_names(target, &plan, source).await?;
@@ -360,7 +360,7 @@ impl Run<'_> {
         target: &mut Connection,
         migration: &Migration,
     ) -> Result<()> {
-        locks::wait(&mut source, self.options.lock_wait, self.progress).await?;
+        locks::wait(&mut source, self.options.lock_wait, self.progress, self.stop).await?;
         let mut snapshot = if self.method == Method::Copy {
             Snapshot::export(&self.options.source).await?
         } else {
@@ -375,6 +375,7 @@ impl Run<'_> {
             &database.tables,
             self.options.lock_wait,
             self.progress,
+            self.stop,
         )
         .await?;
         let wanted =

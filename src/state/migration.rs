@@ -122,7 +122,8 @@ pub async fn read(target: &mut Connection) -> Result<Option<Migration>> {
              FROM pgstream.migration",
             &[],
         )
-        .await?;
+        .await
+        .map_err(|e| e.context(format!("could not read pgstream's state in target database \"{database}\"")))?;
     let Some(row) = rows.first() else { return Ok(None) };
     let format: i32 = row.value(0)?;
     if format != Format::CURRENT {

@@ -21,7 +21,7 @@ use crate::config::{
     Address, ChannelBinding, Config, Host, ProtocolVersion, Secret, Side, SslMode, SslNegotiation,
     TargetSessionAttrs,
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, io_reason};
 
 /// One address of one host, with the way to encrypt that is to be tried or was used.
 #[derive(Debug, Clone)]
@@ -265,7 +265,7 @@ async fn within<T>(limit: Option<Duration>, work: impl Future<Output = Result<T>
 
 /// Connects the socket and encrypts it as the endpoint says.
 pub(super) async fn open(config: &Config, endpoint: &Endpoint) -> Result<Socket> {
-    let refused = |e: std::io::Error| Error::connection(e.to_string().to_lowercase());
+    let refused = |e: std::io::Error| Error::connection(io_reason(&e));
     let mut tcp = match &endpoint.place {
         Place::Unix(path) => {
             let socket = unix_socket(path).await.map_err(refused)?;
@@ -369,7 +369,7 @@ async fn log_in(config: &Config, side: Side, settings: &Settings, endpoint: Endp
     let Socket { mut stream, server_end_point } = open(config, &endpoint).await?;
     let broken = |e: std::io::Error| match e.kind() {
         std::io::ErrorKind::UnexpectedEof => Error::connection("server closed the connection unexpectedly"),
-        _ => Error::connection(e.to_string().to_lowercase()),
+        _ => Error::connection(io_reason(&e)),
     };
     let mut outbound = BytesMut::new();
     let mut inbound = BytesMut::new();

@@ -11,7 +11,7 @@ use super::connect::{self, Endpoint};
 use super::stream::Stream;
 use super::{Canceller, CopyIn, CopyOut, Row, Settings};
 use crate::config::{Config, Side};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, io_reason};
 
 /// What the server said of the session during login.
 #[derive(Debug, Default)]
@@ -297,7 +297,7 @@ impl Connection {
     pub(super) fn lost(&self, error: &std::io::Error) -> Error {
         let reason = match error.kind() {
             std::io::ErrorKind::UnexpectedEof => "server closed the connection unexpectedly".to_owned(),
-            _ => error.to_string().to_lowercase(),
+            _ => io_reason(error),
         };
         Error::connection(format!("lost the connection to the {} at {}: {reason}", self.side, self.place()))
     }

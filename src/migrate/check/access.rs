@@ -77,7 +77,9 @@ pub(super) fn unreadable(facts: &Facts) -> Vec<Finding> {
             let (schema, role) = (ident(&relation.schema), ident(user));
             let kind = if relation.kind == "sequence" { "SEQUENCES" } else { "TABLES" };
             if relation.schema_denied {
-                Finding::new(Blocker, object, format!("role \"{user}\" has no USAGE right on its schema"))
+                // The same for each of its relations, and said once.
+                let object = format!("source schema \"{}\"", relation.schema);
+                Finding::new(Blocker, object, format!("role \"{user}\" has no USAGE right on it"))
                     .with_hint(format!("Grant it: GRANT USAGE ON SCHEMA {schema} TO {role};"))
             } else if relation.denied {
                 Finding::new(Blocker, object, format!("role \"{user}\" has no SELECT right on it"))
