@@ -19,6 +19,7 @@ const FILTERS: &[(&str, &str)] = &[
     (r"\b\d+(\.\d+)? [kMG]B\b", "SIZE"),
     (r"\b[0-9A-F]+/[0-9A-F]{4,}\b", "LSN"),
     (r#"("(bytes|bytes_done|elapsed_seconds|seconds|rows_estimate)": )[0-9.]+"#, "${1}NUMBER"),
+    (r"(statement was: \w+).*", "$1 …"),
     // Progress, on a machine so slow that it is shown.
     (
         r"(?m)^pgstream: (starting|connecting|checking|(reading|creating|copying|setting|granting|collecting|comparing) [a-z' ]+)(: .*)?\n",
@@ -69,7 +70,7 @@ fn wrong_usage_says_what_is_right() {
         Pgstream::new("status").args(["--target", "x", "--target-password-file", "/nonexistent/password"]),
     );
     golden(
-        "usage_of_replication",
+        "usage_of_a_method",
         Pgstream::new("migrate").args(["--method", "subscription", "--source", "a", "--target", "b"]),
     );
 }
