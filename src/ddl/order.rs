@@ -370,3 +370,79 @@ fn strongly_connected(edges: &[Vec<Edge>]) -> Vec<Vec<usize>> {
     }
     groups
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ddl::{Options, Section};
+
+    fn id(oid: u32) -> ObjectId {
+        ObjectId::new(Class::Function, oid)
+    }
+
+    fn item(oid: u32, kind: &'static str, section: Section, name: &str, requires: &[u32]) -> Item {
+        let mut item = Item::new(id(oid), kind, section, Some("s"), name);
+        item.requires = requires.iter().map(|oid| id(*oid)).collect();
+        item
+    }
+
+    fn sorted(items: Vec<Item>) -> Result<Plan> {
+        let (database, options, separate) = (Database::default(), Options::default(), BTreeSet::new());
+        let context =
+            Context { database: &database, options: &options, target_version: 180_000, separate: &separate };
+        let mut plan = Plan { items, ..Plan::default() };
+        let repairs = sort(&context, &mut plan)?;
+        assert!(repairs.is_empty(), "{repairs:?}");
+        Ok(plan)
+    }
+
+    #[test]
+    fn kinds_and_names_decide_where_nothing_depends() {
+        let plan = sorted(vec![
+            item(1, "TABLE", Section::PreData, "a", &[]),
+            item(2, "FUNCTION", Section::PreData, "z", &[]),
+            item(3, "FUNCTION", Section::PreData, "y", &[]),
+            item(4, "SCHEMA", Section::PostData, "s", &[]),
+        ]);
+        let names: Vec<_> = plan.unwrap().items.into_iter().map(|i| i.name).collect();
+        assert_eq!(names, ["y", "z", "a", "s"]);
+    }
+
+    #[test]
+    fn an_item_comes_after_what_it_needs_and_says_so() {
+        let plan = sorted(vec![
+            item(1, "FUNCTION", Section::PreData, "a", &[2]),
+            item(2, "TABLE", Section::PreData, "t", &[]),
+        ])
+        .unwrap();
+        assert_eq!(plan.items[0].name, "t");
+        assert_eq!(plan.needs, [vec![], vec![0]]);
+    }
+
+    #[test]
+    fn what_needs_post_data_moves_there_with_all_that_needs_it() {
+        let plan = sorted(vec![
+            item(1, "FUNCTION", Section::PreData, "f", &[2]),
+            item(2, "FUNCTION", Section::PreData, "g", &[3]),
+            item(3, "CONSTRAINT", Section::PostData, "key", &[]),
+        ])
+        .unwrap();
+        let order: Vec<_> = plan.items.iter().map(|i| (i.name.as_str(), i.section)).collect();
+        assert_eq!(order, [("key", Section::PostData), ("g", Section::PostData), ("f", Section::PostData)]);
+    }
+
+    #[test]
+    fn a_loop_that_no_repair_breaks_names_its_objects() {
+        let error = sorted(vec![
+            item(1, "FUNCTION", Section::PreData, "one", &[2]),
+            item(2, "FUNCTION", Section::PreData, "two", &[3]),
+            item(3, "FUNCTION", Section::PreData, "three", &[1]),
+            item(4, "FUNCTION", Section::PreData, "outside", &[1]),
+        ])
+        .unwrap_err();
+        assert_eq!(
+            error.detail(),
+            Some("The loop is made of FUNCTION s.one, FUNCTION s.three, FUNCTION s.two.")
+        );
+    }
+}
