@@ -119,6 +119,50 @@ fn restart_begins_anew_over_what_pgstream_made() {
     assert_equal(&source, &target);
 }
 
+/// A function that takes its time, for what is built with it on the target.
+const SLOW: &str = "
+CREATE FUNCTION slow(integer) RETURNS integer LANGUAGE plpgsql IMMUTABLE AS
+    $$ BEGIN PERFORM pg_catalog.pg_sleep(0.05); RETURN $1; END $$;";
+
+#[test]
+fn what_a_killed_run_left_working_on_the_target_does_not_get_in_the_way() {
+    // 13 doesn't look for a client that is gone: its session would build the index to the end, and commit it.
+    for major in [13, 16] {
+        let (source, target) = (server(13).create_database("source"), server(major).create_database("left"));
+        source.execute(&format!(
+            "{SLOW} CREATE TABLE t (a integer); INSERT INTO t SELECT generate_series(1, 60); CREATE INDEX slow_index ON t (slow(a))"
+        ));
+        let mut running = start(&source, &target);
+        wait_until(|| is_running(&target, "CREATE INDEX slow_index%") || running.ended());
+        running.kill();
+        start(&source, &target).wait().expect_code(0);
+        assert_equal(&source, &target);
+        let left = target.value("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()");
+        assert_eq!(left, "0", "sessions are left on {major}");
+    }
+}
+
+#[test]
+fn the_lock_of_a_run_killed_in_the_middle_of_a_statement_is_soon_free() {
+    let (source, target) = (server(13).create_database("source"), server(16).create_database("held"));
+    source.execute(&format!(
+        "{SLOW} CREATE TABLE t (a integer); INSERT INTO t SELECT generate_series(1, 200);
+        CREATE MATERIALIZED VIEW slow_view AS SELECT slow(a) FROM t WHERE a % 2 = 0"
+    ));
+    let mut running = start(&source, &target);
+    wait_until(|| is_running(&target, "REFRESH MATERIALIZED VIEW%") || running.ended());
+    running.kill();
+    start(&source, &target).wait().expect_code(0);
+    assert_equal(&source, &target);
+}
+
+fn is_running(target: &Database<'_>, statement: &str) -> bool {
+    let query = format!(
+        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' AND query LIKE '{statement}')"
+    );
+    target.value(&query) == "t"
+}
+
 fn wait_until(mut holds: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !holds() {

@@ -6,7 +6,7 @@
 use crate::ddl::Item;
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
-use crate::state::{self, ItemOutcome, record_item};
+use crate::state::{ItemOutcome, record_item};
 use crate::wire::{Connection, PipelineError};
 
 /// What came of a list of items.
@@ -110,9 +110,6 @@ async fn apply_one(target: &mut Connection, item: &Item) -> Result<(ItemOutcome,
         if is_passing(&error) && tries < 3 {
             continue;
         }
-        if is_there_already(&error) && state::is_made(target, &item.key()).await? {
-            return Ok((ItemOutcome::Done, None));
-        }
         if must_stop(item, &error) {
             return Err(explain(item, error));
         }
@@ -152,13 +149,6 @@ pub(super) async fn guarded(target: &mut Connection, statements: Vec<String>) ->
     }
     target.execute("ROLLBACK TO decoration").await?;
     Ok(Some(failure.error))
-}
-
-/// Something of this name is there: perhaps made by the session of a run that was killed and had its COMMIT under way.
-fn is_there_already(error: &Error) -> bool {
-    error.sqlstate().is_some_and(|s| {
-        matches!(s.as_str(), "42P04" | "42P06" | "42P07" | "42P16" | "42710" | "42723" | "42701" | "23505")
-    })
 }
 
 /// Deadlocks and lock timeouts pass.

@@ -62,9 +62,6 @@ pub struct Copy {
     progress: Arc<Progress>,
 }
 
-/// How often a worker without work looks whether a part has come free.
-const LOOK: Duration = Duration::from_millis(200);
-
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A worker that panics ends the run, and the data is whole after every statement.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -107,7 +104,9 @@ impl Copy {
     }
 
     async fn target(&self) -> Result<Connection> {
-        Connection::connect(&self.target, Side::Target, &Settings::session()).await
+        let mut session = Connection::connect(&self.target, Side::Target, &Settings::session()).await?;
+        state::join_run(&mut session).await?;
+        Ok(session)
     }
 
     fn part_is_done(&self, part: &Part) {
@@ -121,23 +120,6 @@ impl Copy {
             locked(&self.post_data).complete(part.relation);
             self.finished.notify_waiters();
         }
-    }
-
-    /// Whether parts are left that a session of a run that was killed may still hold: such a session either commits its part or, more
-    /// often, gives it back when its server notices that nobody is there.
-    async fn has_open_parts(&self, target: &mut Connection) -> Result<bool> {
-        if locked(&self.open).is_empty() {
-            return Ok(false);
-        }
-        let complete = state::completed_relations(target).await?;
-        let mut open = locked(&self.open);
-        for relation in complete {
-            if open.remove(&relation).is_some() {
-                locked(&self.post_data).complete(relation);
-                self.finished.notify_waiters();
-            }
-        }
-        Ok(!open.is_empty())
     }
 }
 
@@ -230,10 +212,6 @@ async fn move_rows(copy: &Copy, sessions: &Mutex<Vec<Canceller>>) -> Result<()> 
         let parts = state::claim(&mut target, SMALL, SMALL_PARTS).await?;
         if parts.is_empty() {
             target.execute("ROLLBACK").await?;
-            if copy.has_open_parts(&mut target).await? {
-                tokio::time::sleep(LOOK).await;
-                continue;
-            }
             target.close().await;
             source.close().await;
             return Ok(());

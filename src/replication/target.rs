@@ -5,6 +5,7 @@
 
 use crate::config::{Config, Side};
 use crate::error::Result;
+use crate::state;
 use crate::wire::{Connection, Settings};
 
 /// Whether triggers, rules and foreign keys act on what is applied.
@@ -44,6 +45,7 @@ pub async fn silence_triggers(target: &mut Connection) -> Result<TriggerRole> {
 /// Opens the session.
 pub(super) async fn open(config: &Config, settings: &Settings) -> Result<(Connection, TriggerRole)> {
     let mut target = Connection::connect(config, Side::Target, settings).await?;
+    state::join_run(&mut target).await?;
     // A table that was empty when a statement was planned may have grown by the time it runs: never read it whole for the sake of a plan made
     // then, if there is an index.
     let mut statements = vec!["SET synchronous_commit = off", "SET enable_seqscan = off"];

@@ -79,12 +79,6 @@ pub async fn items(target: &mut Connection) -> Result<HashMap<String, ItemState>
         .collect()
 }
 
-/// Whether an item is recorded as made.
-pub async fn is_made(target: &mut Connection, key: &str) -> Result<bool> {
-    let sql = "SELECT FROM pgstream.item WHERE key = $1 AND state <> 'failed'";
-    Ok(!target.query(sql, &[Some(key)]).await?.is_empty())
-}
-
 /// The statement that records something that stays behind.
 pub fn record_omission(omission: &NotCopied) -> String {
     format!(

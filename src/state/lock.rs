@@ -1,42 +1,111 @@
-//! One pgstream a target database: a session-level advisory lock.
+//! One pgstream a target database: session-level advisory locks.
+//!
+//! The run's own session holds one lock alone; its workers' sessions share a second one. A pgstream that is killed leaves sessions behind,
+//! which go on with the statement they are in, an index's build for instance, and even commit it. So who gets the first lock ends whoever still holds the
+//! second, and only then looks at what is done.
 
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::wire::Connection;
 
-/// The advisory lock's key: advisory locks are per database, so one number serves every database.
+/// The key of the lock that a run holds: advisory locks are per database, so one number serves every database.
 fn key() -> i64 {
     i64::from(crc32fast::hash(b"pgstream migration"))
 }
 
-/// How long the session of a run that was killed may still be there: its server notices after a second that nobody listens any more
-/// (from PostgreSQL 14), or when its statement ends.
-const LINGER: Duration = Duration::from_secs(5);
+/// The key of the lock that workers share.
+fn worker_key() -> i64 {
+    i64::from(crc32fast::hash(b"pgstream worker"))
+}
 
-/// Takes the target database for this session, until it ends. Waits a little for the session of a run that has just ended.
+/// Between two looks at a lock that another session has.
+const TICK: Duration = Duration::from_millis(100);
+
+/// The session of a pgstream that was killed holds its lock until the server notices: at once when it is idle, after a second in a statement.
+const NOTICED_IDLE: Duration = Duration::from_millis(500);
+const NOTICED_ACTIVE: Duration = Duration::from_secs(4);
+
+/// How long sessions that were told to end may take.
+const FENCE: Duration = Duration::from_secs(60);
+
+/// Takes the target database for this session, until it ends, and ends what sessions an earlier run has left in it.
 ///
 /// # Errors
-/// When another session has it: says which.
+/// When another session has it: says which. When an earlier run's session does not end.
 pub async fn lock(target: &mut Connection) -> Result<()> {
-    let key = key().to_string();
     let begun = Instant::now();
+    let text = key().to_string();
     loop {
-        let row = target.query_one("SELECT pg_catalog.pg_try_advisory_lock($1)", &[Some(&key)]).await?;
+        let row = target.query_one("SELECT pg_catalog.pg_try_advisory_lock($1)", &[Some(&text)]).await?;
+        if row.is_true(0) {
+            return end_workers(target).await;
+        }
+        let limit = if is_holder_active(target).await? { NOTICED_ACTIVE } else { NOTICED_IDLE };
+        if begun.elapsed() >= limit {
+            return Err(refuse(target).await?);
+        }
+        tokio::time::sleep(TICK).await;
+    }
+}
+
+/// Makes this session known as one that works for the run which holds the target.
+pub async fn join_run(target: &mut Connection) -> Result<()> {
+    let key = worker_key().to_string();
+    target.query("SELECT pg_catalog.pg_advisory_lock_shared($1)", &[Some(&key)]).await.map(drop)
+}
+
+/// Ends the sessions of workers whose run is gone, and waits until what they did is committed or undone.
+async fn end_workers(target: &mut Connection) -> Result<()> {
+    let begun = Instant::now();
+    let text = worker_key().to_string();
+    loop {
+        // Had and let go at once: nobody else is there.
+        let row = target
+            .query_one(
+                "SELECT CASE WHEN pg_catalog.pg_try_advisory_lock($1) THEN pg_catalog.pg_advisory_unlock($1) ELSE false END",
+                &[Some(&text)],
+            )
+            .await?;
         if row.is_true(0) {
             return Ok(());
         }
-        if begun.elapsed() >= LINGER {
-            break;
+        let left = holders(target, worker_key()).await?;
+        if begun.elapsed() >= FENCE {
+            let mut error = Error::failed("sessions of an earlier run of pgstream still work on the target");
+            for holder in &left {
+                error = error.with_detail(format!("It is {}.", holder.description));
+            }
+            return Err(error.with_hint("Wait for them to end, or end them with pg_terminate_backend; then run the same command again."));
         }
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        for holder in &left {
+            let pid = holder.pid.to_string();
+            // Another role's session can't be ended by everyone: it is waited for.
+            if let Err(error) =
+                target.query("SELECT pg_catalog.pg_terminate_backend($1)", &[Some(&pid)]).await
+            {
+                if target.is_broken() {
+                    return Err(error);
+                }
+                tracing::debug!(%error, holder.pid, "could not end a session of an earlier run");
+            }
+        }
+        tokio::time::sleep(TICK).await;
     }
+}
+
+/// Whether a statement runs in the session that holds the target; a session that may not be seen counts as such.
+async fn is_holder_active(target: &mut Connection) -> Result<bool> {
+    Ok(holders(target, key()).await?.iter().any(|holder| !holder.idle))
+}
+
+async fn refuse(target: &mut Connection) -> Result<Error> {
     let holder = lock_holder(target).await?;
     let error = Error::usage(format!(
         "another pgstream is working on target database \"{}\"",
         target.config().dbname
     ));
-    Err(match holder {
+    Ok(match holder {
         Some(holder) => error.with_detail(format!("It is {holder}.")),
         None => error,
     }
@@ -59,20 +128,44 @@ pub async fn is_locked_here(target: &mut Connection) -> Result<bool> {
 
 /// The session that holds the target, in words; `None` when nobody does.
 pub async fn lock_holder(target: &mut Connection) -> Result<Option<String>> {
-    let key = key();
+    Ok(holders(target, key()).await?.into_iter().next().map(|holder| holder.description))
+}
+
+struct Holder {
+    pid: i32,
+    /// It waits for its client, in a transaction or not.
+    idle: bool,
+    description: String,
+}
+
+/// The sessions that hold the advisory lock `key` of this database, this one left out.
+async fn holders(target: &mut Connection, key: i64) -> Result<Vec<Holder>> {
     let (high, low) = ((key >> 32).to_string(), (key & 0xffff_ffff).to_string());
     let rows = target
         .query(
             "SELECT l.pid, coalesce(a.usename::text, '?'), coalesce(pg_catalog.host(a.client_addr), 'the server''s own host'), \
-                    coalesce(a.backend_start::text, '?') \
+                    coalesce(a.backend_start::text, '?'), coalesce(a.state LIKE 'idle%', false) \
              FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid \
              WHERE l.locktype = 'advisory' AND l.granted AND l.classid::int8 = $1 AND l.objid::int8 = $2 AND l.objsubid = 1 \
-               AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())",
+               AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) \
+               AND l.pid <> pg_catalog.pg_backend_pid()",
             &[Some(&high), Some(&low)],
         )
         .await?;
-    Ok(rows.first().map(|row| {
-        let text = |index| row.text(index).unwrap_or("?");
-        format!("process {} of user \"{}\", connected from {} since {}", text(0), text(1), text(2), text(3))
-    }))
+    rows.iter()
+        .map(|row| {
+            let text = |index| row.text(index).unwrap_or("?");
+            Ok(Holder {
+                pid: row.value(0)?,
+                idle: row.is_true(4),
+                description: format!(
+                    "process {} of user \"{}\", connected from {} since {}",
+                    text(0),
+                    text(1),
+                    text(2),
+                    text(3)
+                ),
+            })
+        })
+        .collect()
 }

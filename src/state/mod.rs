@@ -23,10 +23,8 @@ mod migration;
 mod part;
 mod rate;
 
-pub use item::{
-    ItemOutcome, ItemState, fingerprint, is_made, items, omissions, record_item, record_omission,
-};
-pub use lock::{is_locked_here, lock, lock_holder};
+pub use item::{ItemOutcome, ItemState, fingerprint, items, omissions, record_item, record_omission};
+pub use lock::{is_locked_here, join_run, lock, lock_holder};
 pub use migration::{
     Begin, Format, Migration, Phase, clear_error, create, drop_schema, full_identities, read, record_error,
     record_full_identity, request_cutover, set_phase, set_source_read_only,

@@ -438,7 +438,14 @@ async fn log_in(config: &Config, side: Side, settings: &Settings, endpoint: Endp
     }
     for (name, value, since) in settings.versioned() {
         if version >= *since {
-            connection.execute(&format!("SET {name} = {}", crate::sql::literal(value))).await?;
+            let set = connection.execute(&format!("SET {name} = {}", crate::sql::literal(value))).await;
+            if let Err(error) = set {
+                if connection.is_broken() {
+                    return Err(error);
+                }
+                // Some depend on the server's operating system, and none is needed for a right result.
+                tracing::debug!(%error, %side, "a setting of the session is left as it is");
+            }
         }
     }
     Ok(connection)
