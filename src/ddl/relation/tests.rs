@@ -85,6 +85,13 @@ fn plan(database: &Database) -> Plan {
     plan_with(database, &Options::default(), &[])
 }
 
+fn plan_for(database: &Database, target_version: u32) -> Plan {
+    let (options, separate) = (Options::default(), BTreeSet::new());
+    let mut plan = Plan::default();
+    items(&Context { database, options: &options, target_version, separate: &separate }, &mut plan);
+    plan
+}
+
 fn item<'a>(plan: &'a Plan, kind: &str, name: &str) -> &'a Item {
     plan.items.iter().find(|item| item.kind == kind && item.name == name).unwrap()
 }
@@ -382,4 +389,118 @@ fn an_owned_sequence_is_made_before_its_table_and_given_to_it_after() {
     );
     assert_eq!(identity.requires, [ObjectId::new(Class::Relation, 1)]);
     assert!(identity.decorate.is_empty(), "an identity's sequence goes with its table's owner");
+}
+
+#[test]
+fn a_child_with_its_columns_in_another_order_is_joined_to_its_parent() {
+    let not_null =
+        json!({"oid": null, "name": null, "says_name": false, "no_inherit": false, "is_local": true});
+    let mut tables = vec![
+        table(
+            1,
+            json!({"columns": [
+                column("a", json!({})),
+                column("late", json!({"not_null": true, "constraint": not_null})),
+            ]}),
+        ),
+        table(
+            2,
+            json!({"parents": [name(1)], "columns": [
+                column("own", json!({"default": {"oid": 7, "expression": "1", "generated": null}})),
+                column("a", json!({})),
+                column("late", json!({"is_local": false, "not_null": true, "constraint": not_null})),
+                column("last", json!({})),
+            ]}),
+        ),
+        table(
+            3,
+            json!({"parents": [name(1)], "columns": [column("z", json!({})), column("a", json!({})), column("late", json!({"constraint": not_null}))]}),
+        ),
+    ];
+    inherit::settle(&mut tables, 170_000);
+    let checks = vec![
+        constraint(20, json!({"table": name(2)})),
+        constraint(21, json!({"table": name(2), "is_local": false})),
+    ];
+    let database = Database { tables, constraints: checks, ..Database::default() };
+    let with_helper = item(&plan(&database), "TABLE", "t2").create.clone();
+    let (table, helper) = ("\"s\".\"t2\"", "\"s\".\"pgstream_parent_of_t2\"");
+    assert_eq!(
+        with_helper,
+        [
+            format!("CREATE TABLE {table} (\n    \"own\" integer DEFAULT 1,\n    \"a\" integer\n)"),
+            format!("CREATE TABLE {helper} ()"),
+            format!("ALTER TABLE {table} INHERIT {helper}"),
+            format!(
+                "ALTER TABLE {helper} ADD COLUMN \"late\" integer CONSTRAINT \"t1_late_not_null\" NOT NULL"
+            ),
+            format!("ALTER TABLE {table} ADD COLUMN \"last\" integer"),
+            format!("ALTER TABLE {helper} ADD COLUMN \"own\" integer"),
+            format!("ALTER TABLE {helper} ADD COLUMN \"a\" integer"),
+            format!("ALTER TABLE {helper} ADD COLUMN \"last\" integer"),
+            format!("ALTER TABLE {table} ADD CONSTRAINT \"c20\" CHECK ((a > 0))"),
+            format!("ALTER TABLE {helper} ADD CONSTRAINT \"c21\" CHECK ((a > 0))"),
+            format!("ALTER TABLE {table} INHERIT \"s\".\"t1\""),
+            format!("ALTER TABLE {table} NO INHERIT {helper}"),
+            format!("DROP TABLE {helper}"),
+        ]
+    );
+    // Before 18 a child has its constraint itself: nothing is only inherited, so nothing needs the helper.
+    let plan = plan_for(&database, 170_000);
+    assert_eq!(
+        item(&plan, "TABLE", "t3").create,
+        [
+            "CREATE TABLE \"s\".\"t3\" (\n    \"z\" integer,\n    \"a\" integer,\n    \"late\" integer NOT NULL\n)",
+            "ALTER TABLE \"s\".\"t3\" INHERIT \"s\".\"t1\"",
+        ]
+    );
+}
+
+#[test]
+fn exclusion_constraints_of_partitions_are_made_with_their_parents() {
+    let parent = |oid: u32| json!({"oid": oid, "schema": "s", "name": format!("i{oid}")});
+    let exclusion = |oid: u32, table: u32, parent: Value| {
+        constraint(
+            oid,
+            json!({"kind": "x", "table": name(table), "parent": parent, "definition": "EXCLUDE USING btree (a WITH =)"}),
+        )
+    };
+    let database = Database {
+        tables: vec![table(1, json!({"kind": "p"})), table(2, json!({}))],
+        indexes: vec![
+            index(11, json!({"partitioned": true, "constraint": 21})),
+            index(12, json!({"table": name(2), "constraint": 22, "parent": parent(11)})),
+        ],
+        constraints: vec![exclusion(21, 1, Value::Null), exclusion(22, 2, json!(21))],
+        ..Database::default()
+    };
+    let plan = plan(&database);
+    let made = item(&plan, "CONSTRAINT", "t1 c21");
+    assert_eq!(
+        made.create[0],
+        "ALTER TABLE \"s\".\"t1\"\n    ADD CONSTRAINT \"c21\" EXCLUDE USING btree (a WITH =)"
+    );
+    assert!(made.create[1].contains("RENAME CONSTRAINT %I TO \"c22\""), "{}", made.create[1]);
+    for id in [database.indexes[1].id(), database.constraints[1].id()] {
+        assert!(made.provides.contains(&id), "{id:?}");
+    }
+    assert_eq!(plan.items.iter().filter(|item| item.section == Section::PostData).count(), 1);
+}
+
+#[test]
+fn a_chosen_name_that_two_tables_would_get_is_said() {
+    let constraint =
+        json!({"oid": 8, "name": "x_not_null", "says_name": false, "no_inherit": false, "is_local": true});
+    let mut tables = vec![
+        table(1, json!({"columns": [column("a", json!({"constraint": constraint}))]})),
+        table(2, json!({})),
+    ];
+    inherit::settle(&mut tables, 180_000);
+    assert_eq!(tables[0].columns[0].constraint.as_ref().unwrap().said_name(), None);
+    tables.push(table(3, json!({"columns": [column("a", json!({"constraint": constraint}))]})));
+    inherit::settle(&mut tables, 180_000);
+    for place in [0, 2] {
+        let constraint = tables[place].columns[0].constraint.as_ref().unwrap();
+        assert_eq!(constraint.said_name(), Some("x_not_null"));
+    }
 }
