@@ -136,7 +136,7 @@ fn drop_statement(kind: &str, identity: &str) -> Option<String> {
         "foreign-data wrapper" => "FOREIGN DATA WRAPPER".to_owned(),
         "composite type" => "TYPE".to_owned(),
         "user mapping" => {
-            let Some((role, server)) = identity.rsplit_once(" on server ") else { return None };
+            let (role, server) = identity.rsplit_once(" on server ")?;
             return Some(format!("DROP USER MAPPING IF EXISTS FOR {role} SERVER {server}"));
         }
         "database" | "role" | "tablespace" => return None,

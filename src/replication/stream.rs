@@ -51,6 +51,9 @@ fn now() -> Timestamp {
     Timestamp::from_unix_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
+/// Messages with their sizes, and the bytes of them all.
+type Arrived = (Vec<(StreamMessage, usize)>, usize);
+
 impl Receiver {
     /// Receives until the applier ends or the stream does.
     pub(super) async fn run(mut self) -> Result<()> {
@@ -96,12 +99,12 @@ impl Receiver {
     }
 
     /// The messages that have arrived whole, and their bytes.
-    fn arrived(&mut self) -> Result<Option<(Vec<(StreamMessage, usize)>, usize)>> {
+    fn arrived(&mut self) -> Result<Option<Arrived>> {
         let mut messages = Vec::new();
         let mut bytes = 0;
         let mut reply = false;
         while bytes < WAITING {
-            let Some(body) = self.stream.next()? else { break };
+            let Some(body) = self.stream.next_data()? else { break };
             let size = body.len();
             let message = StreamMessage::parse(body)
                 .map_err(|e| Error::connection(format!("protocol violation by the source: {e}")))?;

@@ -155,8 +155,7 @@ fn drop_multirange(words: &mut Vec<String>) {
 /// Drops what stands before a dot, with the dot.
 fn unqualified(words: &[String]) -> Vec<String> {
     let mut kept: Vec<String> = Vec::with_capacity(words.len());
-    let mut words = words.iter().peekable();
-    while let Some(word) = words.next() {
+    for word in words {
         if word == "." {
             kept.pop();
         } else {

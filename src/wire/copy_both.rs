@@ -35,7 +35,7 @@ impl CopyBoth {
     ///
     /// # Errors
     /// What the server reported: its stream is over then.
-    pub fn next(&mut self) -> Result<Option<Bytes>> {
+    pub fn next_data(&mut self) -> Result<Option<Bytes>> {
         while !self.ended {
             let side = self.connection.side();
             let violation = |e: &dyn std::fmt::Display| {
