@@ -2,6 +2,7 @@
 //!
 //! `tests/run` fetches the servers and runs everything; `cargo test` and `cargo nextest run` do as well. What the
 //! tests stand on is in [`harness`].
+#![allow(clippy::print_stdout, reason = "a randomised test prints its seed, so that it can be run again")]
 
 mod commands;
 mod conninfo;
