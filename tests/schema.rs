@@ -1,6 +1,6 @@
 //! `pgstream schema`: its script, restored by psql, makes the database that pg_dump sees at the source.
 
-use crate::harness::{Database, Pgstream, client, compare, fixture, server};
+use crate::harness::{Cluster, Database, Options, Pgstream, client, compare, fixture, server};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -30,13 +30,11 @@ fn assert_same_schema(source: &Database<'_>, target: &Database<'_>) {
     assert!(differences.is_empty(), "{} differences:\n{}", differences.len(), differences.join("\n"));
 }
 
-/// Restores the script of the fixture on another server and compares.
-fn restores_the_fixture(source_major: u32, target_major: u32) {
-    let source = fixture(server(source_major));
-    let target = server(target_major).create_database_with("restored", "TEMPLATE template0");
-    target.load(&fixture_file("roles.sql"));
-    restore(&target, &script(&source, &target));
-    assert_same_schema(&source, &target);
+/// Restores the script of the fixture on a server that has its roles, and compares.
+fn restores_the_fixture(source: &Database<'_>, cluster: &Cluster) {
+    let target = cluster.create_database_with("restored", "TEMPLATE template0");
+    restore(&target, &script(source, &target));
+    assert_same_schema(source, &target);
 }
 
 /// Restores a database that has each loop, and compares; then once more from the copy.
@@ -65,13 +63,15 @@ fn relations_in_odd_states_come_out_as_they_were() {
 #[test]
 fn the_script_of_the_fixture_restores_on_its_own_major() {
     for major in [10, 15, 18] {
-        restores_the_fixture(major, major);
+        restores_the_fixture(&fixture(server(major)), server(major));
     }
 }
 
 #[test]
 fn the_script_of_the_fixture_restores_on_a_newer_major() {
-    restores_the_fixture(11, 16);
+    let cluster = Cluster::start(16, &Options::default());
+    cluster.postgres().load(&fixture_file("roles.sql"));
+    restores_the_fixture(&fixture(server(11)), &cluster);
 }
 
 #[test]

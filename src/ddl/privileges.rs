@@ -72,35 +72,29 @@ pub fn relations(context: &Context<'_>, plan: &mut Plan) {
 }
 
 /// The privileges that a kind of object can have, and how one statement names them. `ALL` is written where the list holds
-/// everything that both servers know: a GRANT of less must not grow into what a newer server has beyond.
+/// everything that the target knows: a GRANT of less must not grow into what a newer server has beyond, nor a REVOKE take from an
+/// owner what the older server let every owner do (MAINTAIN, from 17 on).
 #[derive(Debug, Clone)]
 pub struct Privileges {
-    /// All at the source: what REVOKE takes away then is everything at the target, too.
-    source: Vec<&'static str>,
-    /// All at the target.
-    target: Vec<&'static str>,
+    every: Vec<&'static str>,
     column: Option<String>,
 }
 
 impl Privileges {
     /// Those of GRANT's `kind` (also the plural of ALTER DEFAULT PRIVILEGES).
     pub fn of(context: &Context<'_>, kind: &str, column: Option<&str>) -> Privileges {
-        Privileges {
-            source: every(kind, column.is_some(), context.database.version),
-            target: every(kind, column.is_some(), context.target_version),
-            column: column.map(ident),
-        }
+        let every = every(kind, column.is_some(), context.target_version);
+        Privileges { every, column: column.map(ident) }
     }
 
     /// Those of large objects, which are the same on every server.
     pub fn of_large_objects() -> Privileges {
-        let every = every("LARGE OBJECT", false, 0);
-        Privileges { source: every.clone(), target: every, column: None }
+        Privileges { every: every("LARGE OBJECT", false, 0), column: None }
     }
 
-    fn list(&self, privileges: &[&str], every: &[&str]) -> String {
+    fn list(&self, privileges: &[&str]) -> String {
         let column = self.column.as_ref().map(|c| format!("({c})")).unwrap_or_default();
-        if every.iter().all(|p| privileges.contains(p)) {
+        if self.every.iter().all(|p| privileges.contains(p)) {
             return format!("ALL{column}");
         }
         privileges.iter().map(|p| format!("{p}{column}")).collect::<Vec<_>>().join(", ")
@@ -161,11 +155,11 @@ pub fn statements(privileges: &Privileges, on: &str, prefix: &str, owner: &str, 
     for given in default.iter().filter(|g| !current.contains(g)) {
         let from = grantee(given.grantee);
         if !given.plain.is_empty() {
-            let list = privileges.list(&given.plain, &privileges.source);
+            let list = privileges.list(&given.plain);
             statements.push(format!("{prefix}REVOKE {list} ON {on} FROM {from}"));
         }
         if !given.grantable.is_empty() {
-            let list = privileges.list(&given.grantable, &privileges.source);
+            let list = privileges.list(&given.grantable);
             statements.push(format!("{prefix}REVOKE GRANT OPTION FOR {list} ON {on} FROM {from}"));
         }
     }
@@ -176,11 +170,11 @@ pub fn statements(privileges: &Privileges, on: &str, prefix: &str, owner: &str, 
         }
         let to = grantee(given.grantee);
         if !given.plain.is_empty() {
-            let list = privileges.list(&given.plain, &privileges.target);
+            let list = privileges.list(&given.plain);
             statements.push(format!("{prefix}GRANT {list} ON {on} TO {to}"));
         }
         if !given.grantable.is_empty() {
-            let list = privileges.list(&given.grantable, &privileges.target);
+            let list = privileges.list(&given.grantable);
             statements.push(format!("{prefix}GRANT {list} ON {on} TO {to} WITH GRANT OPTION"));
         }
         if foreign {
@@ -207,18 +201,17 @@ mod tests {
         }
     }
 
-    fn privileges(kind: &str, source: u32, target: u32, column: Option<&str>) -> Privileges {
-        let every = |version| every(kind, column.is_some(), version);
-        Privileges { source: every(source), target: every(target), column: column.map(ident) }
+    fn privileges(kind: &str, target: u32, column: Option<&str>) -> Privileges {
+        Privileges { every: every(kind, column.is_some(), target), column: column.map(ident) }
     }
 
     #[test]
     fn unchanged_privileges_need_no_statement() {
         let owner = vec![grant("o", Some("o"), "USAGE", false)];
         let acl = Acl { current: Some(owner.clone()), default: owner };
-        assert!(statements(&privileges("TYPE", 150_000, 150_000, None), "TYPE x", "", "o", &acl).is_empty());
+        assert!(statements(&privileges("TYPE", 150_000, None), "TYPE x", "", "o", &acl).is_empty());
         let acl = Acl { current: None, default: vec![grant("o", None, "USAGE", false)] };
-        assert!(statements(&privileges("TYPE", 150_000, 150_000, None), "TYPE x", "", "o", &acl).is_empty());
+        assert!(statements(&privileges("TYPE", 150_000, None), "TYPE x", "", "o", &acl).is_empty());
     }
 
     #[test]
@@ -231,7 +224,7 @@ mod tests {
             default: vec![grant("o", None, "EXECUTE", false)],
         };
         assert_eq!(
-            statements(&privileges("FUNCTION", 150_000, 150_000, None), "FUNCTION f()", "", "o", &acl),
+            statements(&privileges("FUNCTION", 150_000, None), "FUNCTION f()", "", "o", &acl),
             [
                 "REVOKE ALL ON FUNCTION f() FROM PUBLIC",
                 "GRANT ALL ON FUNCTION f() TO \"a\" WITH GRANT OPTION",
@@ -248,16 +241,12 @@ mod tests {
         let grants =
             |grantee: &str| all.iter().map(|p| grant("o", Some(grantee), p, false)).collect::<Vec<_>>();
         let acl = Acl { current: Some(grants("a")), default: grants("o") };
-        let list =
-            "SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER".split(", ").collect::<Vec<_>>();
-        let mut sorted = list.clone();
-        sorted.sort_unstable();
+        let mut list = all.clone();
+        list.sort_unstable();
+        let list = list.join(", ");
         assert_eq!(
-            statements(&privileges("TABLE", 160_000, 170_000, None), "TABLE t", "", "o", &acl),
-            [
-                "REVOKE ALL ON TABLE t FROM \"o\"".to_owned(),
-                format!("GRANT {} ON TABLE t TO \"a\"", sorted.join(", "))
-            ]
+            statements(&privileges("TABLE", 170_000, None), "TABLE t", "", "o", &acl),
+            [format!("REVOKE {list} ON TABLE t FROM \"o\""), format!("GRANT {list} ON TABLE t TO \"a\"")]
         );
     }
 
@@ -271,7 +260,7 @@ mod tests {
             default: Vec::new(),
         };
         assert_eq!(
-            statements(&privileges("TABLE", 150_000, 180_000, Some("c d")), "TABLE t", "", "o", &acl),
+            statements(&privileges("TABLE", 180_000, Some("c d")), "TABLE t", "", "o", &acl),
             ["GRANT SELECT(\"c d\"), UPDATE(\"c d\") ON TABLE t TO \"a\""]
         );
     }

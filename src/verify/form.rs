@@ -41,7 +41,8 @@ pub(super) fn equal(source: &Item, target: &Item, majors: Majors) -> bool {
 }
 
 fn form(item: &Item, majors: Majors) -> Vec<Vec<String>> {
-    item.create.iter().chain(&item.decorate).map(|sql| statement(item.kind, sql, majors)).collect()
+    let statements = item.create.iter().chain(&item.decorate).map(|sql| statement(item.kind, sql, majors));
+    statements.filter(|words| !words.is_empty()).collect()
 }
 
 fn statement(kind: &str, sql: &str, majors: Majors) -> Vec<String> {
@@ -72,6 +73,10 @@ fn statement(kind: &str, sql: &str, majors: Majors) -> Vec<String> {
         let all = ["DELETE", "INSERT", "REFERENCES", "SELECT", "TRIGGER", "TRUNCATE", "UPDATE"];
         replace(&mut words, &["ALL"], &all);
         words.retain(|word| word != "MAINTAIN");
+        // An owner who had revoked everything from himself keeps that one.
+        if words.starts_with(&["GRANT".to_owned(), "ON".to_owned()]) {
+            return Vec::new();
+        }
     }
     // NOT NULL is a constraint with a name.
     if majors.cross(18) {

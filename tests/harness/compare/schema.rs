@@ -83,6 +83,11 @@ const AS_REFERENCE: &[(&str, u32, &str)] = &[
     ("MATERIALIZED VIEW", 16, "likewise"),
     ("RULE", 16, "likewise"),
     (
+        "ACL",
+        17,
+        "an owner whom everything was revoked from keeps MAINTAIN, which older servers let every owner do",
+    ),
+    (
         "TABLE",
         0,
         "pg_dump puts inherited columns first: a table that joined its parent later changes their order",
