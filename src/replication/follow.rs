@@ -194,7 +194,7 @@ impl Attempt<'_> {
         };
         let mut source = Connection::connect(&options.source, Side::Source, &options.settings(true)).await?;
         let Resumable { timeline, interval } =
-            slot::check_resume(&mut source, &options.slot, &checkpoint).await?;
+            slot::check_resume(&mut source, &options.slot, &options.publication, &checkpoint).await?;
         // The last run may have committed without waiting for the disk.
         checkpoint::make_durable(&mut session, timeline).await?;
         let start = checkpoint.applied;

@@ -275,6 +275,7 @@ pub(super) struct Resumable {
 pub(super) async fn check_resume(
     source: &mut Connection,
     slot: &str,
+    publication: &str,
     checkpoint: &Checkpoint,
 ) -> Result<Resumable> {
     let identity = identify_system(source).await?;
@@ -330,6 +331,12 @@ pub(super) async fn check_resume(
             .with_hint(again));
         }
         _ => {}
+    }
+    let sql = format!("SELECT FROM pg_catalog.pg_publication WHERE pubname = {}", literal(publication));
+    if source.simple(&sql).await?.is_empty() {
+        return Err(
+            Error::failed(format!("publication \"{publication}\" is not on the source")).with_hint(again)
+        );
     }
     let rows =
         source.simple("SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'").await?;

@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use pgstream_proto::backend::Message;
 use pgstream_proto::frame::{self, Limits};
 use pgstream_proto::frontend;
+use pgstream_proto::sqlstate::SqlState;
 
 use super::Connection;
 use crate::error::{Error, Result};
@@ -50,6 +51,14 @@ impl CopyBoth {
                 Message::CopyData(data) => return Ok(Some(data)),
                 Message::CopyDone => self.ended = true,
                 Message::ErrorResponse(notice) => return Err(Error::server(notice)),
+                // PostgreSQL 18 goes on without a publication that is not there, and so without its changes
+                // (LoadPublications in pgoutput.c): as grave as the error that older servers make of it.
+                Message::NoticeResponse(notice)
+                    if notice.severity() == "WARNING"
+                        && notice.sqlstate() == SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE =>
+                {
+                    return Err(Error::server(notice));
+                }
                 message => self.connection.aside(message)?,
             }
         }

@@ -156,6 +156,24 @@ fn a_slot_that_waits_for_a_transaction_names_it_gives_up_and_is_not_left_behind(
 }
 
 #[test]
+fn a_publication_that_is_gone_is_an_error_and_never_a_gap() {
+    for major in [15, 18] {
+        let stream = Stream::between(server(major), server(major), "CREATE TABLE t (id int)");
+        stream.source.execute("INSERT INTO t VALUES (1)");
+        let publication = format!("\"{}\"", stream.options.publication);
+        stream.source.execute(&format!("DROP PUBLICATION {publication}"));
+        let error = stream.try_catch_up().unwrap_err();
+        assert!(error.to_string().ends_with("is not on the source"), "{error}");
+        stream.source.execute("INSERT INTO t VALUES (2)");
+        stream.source.execute(&format!("CREATE PUBLICATION {publication} FOR ALL TABLES"));
+        // It is there now, but it was not when the second row was written.
+        let error = stream.try_catch_up().unwrap_err();
+        assert!(error.to_string().contains("publication"), "PostgreSQL {major}: {error}");
+        assert_eq!(stream.target.value("SELECT count(*) FROM t WHERE id = 2"), "0");
+    }
+}
+
+#[test]
 fn what_stands_in_the_way_is_read_from_every_major() {
     use pgstream::catalog::replication::read_replication_source;
     use pgstream::replication::{MissingIdentity, obstacles};
