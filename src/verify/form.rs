@@ -25,8 +25,15 @@ impl Majors {
 
 /// What an item is found by on the other side: a type's name may be a keyword of one major only, and so be quoted there.
 pub(super) fn key(item: &Item, majors: Majors) -> String {
-    let key = item.key();
-    if majors.differ() { key.replace('"', "") } else { key }
+    let mut key = item.key();
+    if majors.differ() {
+        key = key.replace('"', "");
+    }
+    // The modes of a procedure's arguments are part of its name since 14.
+    if majors.cross(14) && key.contains("PROCEDURE ") {
+        key = key.replace("(IN ", "(").replace(", IN ", ", ");
+    }
+    key
 }
 
 /// Whether an item may be on one side only, without anyone having changed a thing.
@@ -47,7 +54,7 @@ fn form(item: &Item, majors: Majors) -> Vec<Vec<String>> {
 
 fn statement(kind: &str, sql: &str, majors: Majors) -> Vec<String> {
     let mut words = words(sql);
-    if majors.cross(11) {
+    if majors.cross(12) {
         replace(&mut words, &["EXECUTE", "PROCEDURE"], &["EXECUTE", "FUNCTION"]);
     }
     // Table access methods came with 12.
@@ -197,7 +204,7 @@ mod tests {
     #[test]
     fn what_majors_render_differently_is_the_same() {
         for (kind, source, target) in [
-            ("TRIGGER", (10, "… EXECUTE PROCEDURE f()"), (11, "… EXECUTE FUNCTION f()")),
+            ("TRIGGER", (11, "… EXECUTE PROCEDURE f()"), (12, "… EXECUTE FUNCTION f()")),
             ("TABLE", (11, "CREATE TABLE t (a int)"), (12, "CREATE TABLE t (a int) USING \"heap\"")),
             (
                 "TYPE",
