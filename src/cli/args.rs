@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::migrate;
+
 /// Moves PostgreSQL databases from one server to another.
 #[derive(Debug, Parser)]
 #[command(
@@ -188,6 +190,12 @@ pub(super) struct Cutover {
 /// `pgstream check`.
 #[derive(Debug, Args)]
 pub(super) struct Check {
+    /// How the database would be moved
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(super) method: Method,
+    /// What would be done about tables that have no replica identity
+    #[arg(long, value_enum, default_value = "error")]
+    pub(super) replica_identity: ReplicaIdentity,
     /// Connections that the copy would open to each server
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(super) jobs: Option<u16>,
@@ -285,6 +293,26 @@ pub(super) struct Content {
     /// Leave out the choice of TOAST compression methods
     #[arg(long)]
     pub(super) no_toast_compression: bool,
+}
+
+impl From<Method> for migrate::Method {
+    fn from(method: Method) -> migrate::Method {
+        match method {
+            Method::Auto => migrate::Method::Auto,
+            Method::Copy => migrate::Method::Copy,
+            Method::Replication => migrate::Method::Replication,
+        }
+    }
+}
+
+impl From<ReplicaIdentity> for migrate::ReplicaIdentityPolicy {
+    fn from(policy: ReplicaIdentity) -> migrate::ReplicaIdentityPolicy {
+        match policy {
+            ReplicaIdentity::Error => migrate::ReplicaIdentityPolicy::Error,
+            ReplicaIdentity::Full => migrate::ReplicaIdentityPolicy::Full,
+            ReplicaIdentity::Skip => migrate::ReplicaIdentityPolicy::Skip,
+        }
+    }
 }
 
 impl Content {

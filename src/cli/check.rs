@@ -5,26 +5,26 @@ use serde_json::json;
 use super::args::{self, Check};
 use super::{Context, Outcome, size};
 use crate::config::{Config, Side};
-use crate::ddl;
 use crate::error::Result;
-use crate::migrate::check::{self, Finding, Severity};
+use crate::migrate::check::{self, Finding, Severity, Wanted};
 use crate::wire::{Connection, Settings};
 
 pub(super) async fn run(context: &Context<'_>, options: &Check) -> Result<Outcome> {
     let source = context.servers.needed(Side::Source)?;
     let target = context.servers.needed(Side::Target)?;
     let jobs = options.jobs.map_or_else(args::default_jobs, usize::from);
-    let findings = find(&source, &target, &options.content.options(), jobs).await?;
+    let wanted = Wanted {
+        ddl: &options.content.options(),
+        jobs,
+        method: options.method.into(),
+        replica_identity: options.replica_identity.into(),
+    };
+    let findings = find(&source, &target, &wanted).await?;
     show(context, &findings)
 }
 
 /// All findings; servers that can't be reached are findings too, both of them if need be.
-pub(super) async fn find(
-    source: &Config,
-    target: &Config,
-    options: &ddl::Options,
-    jobs: usize,
-) -> Result<Vec<Finding>> {
+pub(super) async fn find(source: &Config, target: &Config, wanted: &Wanted<'_>) -> Result<Vec<Finding>> {
     let settings = Settings::session();
     let (source, target) = tokio::join!(
         Connection::connect(source, Side::Source, &settings),
@@ -37,7 +37,7 @@ pub(super) async fn find(
             return Ok(errors.iter().flatten().map(Finding::from).collect());
         }
     };
-    let findings = check::run(&mut source, &mut target, options, jobs).await?;
+    let findings = check::run(&mut source, &mut target, wanted).await?;
     tokio::join!(source.close(), target.close());
     Ok(findings)
 }

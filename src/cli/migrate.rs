@@ -9,8 +9,8 @@ use super::args::{self, Migrate};
 use super::{Context, Outcome, check, size, stop, view};
 use crate::config::Side;
 use crate::error::{Error, ErrorKind, Result};
-use crate::migrate::check::Severity;
-use crate::migrate::{self, Ended, Method, Options, ReplicaIdentityPolicy};
+use crate::migrate::check::{Severity, Wanted};
+use crate::migrate::{self, Ended, Method, Options};
 use crate::progress::Progress;
 use crate::replication::OnConflict;
 use crate::state;
@@ -19,7 +19,8 @@ use crate::wire::{Connection, Settings};
 pub(super) async fn run(context: &Context<'_>, arguments: &Migrate) -> Result<Outcome> {
     let options = resolve(context, arguments)?;
     if arguments.validate {
-        let findings = check::find(&options.source, &options.target, &options.ddl, options.jobs).await?;
+        let findings =
+            check::find(&options.source, &options.target, &wanted(&options, options.method)).await?;
         return check::show(context, &findings);
     }
     let progress = Arc::new(Progress::default());
@@ -40,11 +41,7 @@ fn resolve(context: &Context<'_>, arguments: &Migrate) -> Result<Options> {
         restart: arguments.restart,
         roles: !arguments.no_roles,
         lock_wait: arguments.lock_wait_timeout,
-        method: match arguments.method {
-            args::Method::Auto => Method::Auto,
-            args::Method::Copy => Method::Copy,
-            args::Method::Replication => Method::Replication,
-        },
+        method: arguments.method.into(),
         ..base(context, &arguments.content, &arguments.replication, jobs)?
     })
 }
@@ -68,11 +65,7 @@ pub(super) fn base(
         lock_wait: Duration::from_secs(30),
         method: Method::Auto,
         slot_timeout: replication.slot_timeout,
-        replica_identity: match replication.replica_identity {
-            args::ReplicaIdentity::Error => ReplicaIdentityPolicy::Error,
-            args::ReplicaIdentity::Full => ReplicaIdentityPolicy::Full,
-            args::ReplicaIdentity::Skip => ReplicaIdentityPolicy::Skip,
-        },
+        replica_identity: replication.replica_identity.into(),
         on_conflict: match replication.on_conflict {
             args::OnConflict::Stop => OnConflict::Stop,
             args::OnConflict::Skip => OnConflict::Skip,
@@ -80,6 +73,10 @@ pub(super) fn base(
         stop_when_caught_up: replication.stop_when_caught_up.then_some(replication.max_replication_lag),
         spill_directory: replication.spill_dir.clone(),
     })
+}
+
+fn wanted(options: &Options, method: Method) -> Wanted<'_> {
+    Wanted { ddl: &options.ddl, jobs: options.jobs, method, replica_identity: options.replica_identity }
 }
 
 fn how_to_resume(error: Error) -> Error {
@@ -102,7 +99,8 @@ async fn refuse(context: &Context<'_>, options: &Options, progress: &Progress) -
     }
     let mut source = Connection::connect(&options.source, Side::Source, &settings).await?;
     migrate::locks::wait(&mut source, options.lock_wait, progress, &context.stop).await?;
-    let findings = migrate::check::run(&mut source, &mut target, &options.ddl, options.jobs).await?;
+    // What keeps the source from being followed is for the run to find: with the method auto it goes on by another.
+    let findings = migrate::check::run(&mut source, &mut target, &wanted(options, Method::Copy)).await?;
     tokio::join!(source.close(), target.close());
     if let Some(refusal) = migrate::check::refusal(&findings) {
         return Err(refusal);

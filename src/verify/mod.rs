@@ -86,8 +86,12 @@ pub async fn run(
 ) -> Result<Report> {
     progress.set_phase("reading definitions");
     let mut pair = Sessions::open(source, target).await?;
-    let (source_definition, target_definition) =
+    let (mut source_definition, target_definition) =
         tokio::try_join!(catalog::read(&mut pair.source), catalog::read(&mut pair.target))?;
+    if made_read_only(&mut pair.target).await {
+        let settings = &mut source_definition.properties.settings;
+        settings.retain(|setting| !setting.starts_with("default_transaction_read_only="));
+    }
     let mut report = Report::default();
     if options.schema {
         let version = pair.target.version();
@@ -112,6 +116,12 @@ pub async fn run(
     }
     report.differences.sort();
     Ok(report)
+}
+
+/// Whether the cutover into the target made the source database read-only: that is no difference. A target without a state that can be
+/// read says nothing about it.
+async fn made_read_only(target: &mut Connection) -> bool {
+    matches!(crate::state::read(target).await, Ok(Some(migration)) if migration.source_read_only)
 }
 
 /// Sequences and large objects, on the first pair of sessions.

@@ -9,6 +9,7 @@ mod place;
 
 use std::collections::BTreeSet;
 
+use super::{Method, ReplicaIdentityPolicy, stream};
 use crate::catalog;
 use crate::catalog::access::Unreadable;
 use crate::catalog::facts::Server;
@@ -127,15 +128,27 @@ const CHECKS: &[fn(&Facts) -> Vec<Finding>] = &[
     access::unreadable,
 ];
 
-/// Reads the facts and judges them. `jobs` is the number of copying workers.
+/// What the migration is meant to be.
+#[derive(Debug)]
+pub struct Wanted<'a> {
+    /// What of the schema is copied.
+    pub ddl: &'a ddl::Options,
+    /// Copying workers.
+    pub jobs: usize,
+    /// How the database is moved.
+    pub method: Method,
+    /// What is done about tables without replica identity.
+    pub replica_identity: ReplicaIdentityPolicy,
+}
+
+/// Reads the facts and judges them.
 ///
 /// # Errors
 /// A lost connection, and catalogs that can't be read.
 pub async fn run(
     source: &mut Connection,
     target: &mut Connection,
-    options: &ddl::Options,
-    jobs: usize,
+    wanted: &Wanted<'_>,
 ) -> Result<Vec<Finding>> {
     // The definitions of tables that are locked can't be read, and waiting for them is not the check's to do.
     let blockers = catalog::server::blockers(source, None).await?;
@@ -143,7 +156,23 @@ pub async fn run(
         return Ok(access::locked(&blockers));
     }
     source.execute("SET lock_timeout = '5s'").await?;
-    Ok(judge(&read(source, target, options, jobs).await?))
+    let facts = read(source, target, wanted.ddl, wanted.jobs).await?;
+    let mut findings = judge(&facts);
+    let severity = match wanted.method {
+        Method::Copy => return Ok(findings),
+        Method::Auto => Severity::Info,
+        Method::Replication => Severity::Blocker,
+    };
+    let obstacles = stream::obstacles(source, &facts.database.tables, wanted.replica_identity).await?;
+    findings.extend(obstacles.into_iter().map(|obstacle| {
+        let what = match wanted.method {
+            Method::Auto => "is not possible, so the database would be copied once",
+            _ => "is not possible",
+        };
+        Finding::new(severity, "method replication", what).with_hint(obstacle)
+    }));
+    findings.sort();
+    Ok(findings)
 }
 
 /// The findings of all judging functions, sorted.
