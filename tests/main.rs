@@ -11,6 +11,7 @@ mod failures;
 mod golden;
 mod harness;
 mod layers;
+mod live;
 mod migrate;
 mod replication;
 mod resume;

@@ -22,7 +22,7 @@ pub(super) async fn run(context: &Context<'_>, options: &args::Status) -> Result
         } else {
             context.ui.print(&status.text())?;
         }
-        if !options.watch || status.word() != "running" {
+        if !options.watch || !["running", "syncing"].contains(&status.word()) {
             return Ok(Outcome::Done);
         }
         tokio::time::sleep(options.interval).await;
@@ -78,10 +78,11 @@ struct Sums {
 }
 
 impl Status {
-    /// The word that automation reads: `running`, `done` or `failed`.
+    /// The word that automation reads: `running`, `syncing`, `done` or `failed`.
     fn word(&self) -> &'static str {
         match (&self.migration.phase, &self.holder) {
             (Phase::Done, _) => "done",
+            (Phase::Syncing, Some(_)) => "syncing",
             (_, Some(_)) => "running",
             (_, None) => "failed",
         }

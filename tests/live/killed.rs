@@ -1,0 +1,87 @@
+//! pgstream, the source and the target die at random moments, while the source is written to: nothing is lost, nothing comes twice.
+//!
+//! `PGSTREAM_SEED` replays a run, `PGSTREAM_ROUNDS` makes it longer.
+
+use super::writer::{Ends, IN_PARTS, Random, SCHEMA, write};
+use super::{
+    Pair, assert_equal, assert_source_is_clean, cutover, migrate, status, wait_for_syncing, wait_until,
+};
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+fn variable(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+#[test]
+fn whoever_dies_whenever_the_same_command_again_ends_equal() {
+    let seed = variable("PGSTREAM_SEED", u64::from(std::process::id()));
+    let rounds = variable("PGSTREAM_ROUNDS", 6);
+    println!("PGSTREAM_SEED={seed} PGSTREAM_ROUNDS={rounds}");
+    let pair = Pair::start(15, 16);
+    let (source, target) = pair.databases(SCHEMA);
+    let mut random = Random::new(seed);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let _ends = Ends(&done);
+        scope.spawn(|| write(&source, seed, &done));
+        for round in 0..rounds {
+            let mut running = migrate(&source, &target, &IN_PARTS);
+            // The first rounds fall into the copy, later ones into the stream.
+            let pause = Duration::from_millis(200 + random.below(1500));
+            let fate = random.below(4);
+            println!("round {round}: fate {fate} after {pause:?}");
+            std::thread::sleep(pause);
+            if running.ended() {
+                let said = running.wait();
+                // A backend that the last run left behind may work on for a moment.
+                assert!(said.stderr.contains("another pgstream"), "round {round}: {said:?}");
+                continue;
+            }
+            match fate {
+                0 | 1 => running.kill(),
+                fate => {
+                    let server = if fate == 2 { &pair.source } else { &pair.target };
+                    server.stop("immediate");
+                    server.start_again();
+                    // During the copy this ends the run; the stream is taken up again.
+                    std::thread::sleep(Duration::from_millis(300));
+                    println!("ended: {}", running.ended());
+                    running.kill();
+                }
+            }
+        }
+        let mut running = migrate(&source, &target, &IN_PARTS);
+        wait_for_syncing(&source, &target, &mut running);
+        running.kill();
+    });
+    // Nothing runs: the cutover follows the rest by itself.
+    wait_until(|| status(&source, &target).is_some_and(|status| status["worker"].is_null()));
+    cutover(&source, &target).run().expect_code(0);
+    assert_equal(&source, &target);
+    assert_source_is_clean(&source);
+}
+
+#[test]
+fn a_server_that_restarts_during_the_stream_is_waited_for() {
+    let pair = Pair::start(17, 18);
+    let (source, target) = pair.databases(SCHEMA);
+    let done = AtomicBool::new(false);
+    let running = std::thread::scope(|scope| {
+        let _ends = Ends(&done);
+        scope.spawn(|| write(&source, 4, &done));
+        let mut running = migrate(&source, &target, &IN_PARTS);
+        wait_for_syncing(&source, &target, &mut running);
+        for server in [&pair.target, &pair.source] {
+            server.stop("immediate");
+            server.start_again();
+            std::thread::sleep(Duration::from_millis(500));
+            assert!(!running.ended(), "a restart ended the migration");
+        }
+        running
+    });
+    cutover(&source, &target).run().expect_code(0);
+    running.wait().expect_code(0);
+    assert_equal(&source, &target);
+    assert_source_is_clean(&source);
+}

@@ -1,0 +1,99 @@
+//! Live migrations by the real program: copied while it is written to, followed, cut over.
+//!
+//! - [`moved`]: the whole way, undisturbed, between majors.
+//! - [`killed`]: the same with everything cut short at random.
+//! - [`choices`]: what the options and the states of the source make of it.
+
+mod choices;
+mod killed;
+mod moved;
+mod writer;
+
+use crate::harness::{Cluster, Database, Options, Pgstream, Running, compare};
+use serde_json::Value;
+use std::time::{Duration, Instant};
+
+/// A source and a target of the test's own.
+struct Pair {
+    source: Cluster,
+    target: Cluster,
+}
+
+impl Pair {
+    fn start(source: u32, target: u32) -> Pair {
+        let (source, target) = std::thread::scope(|scope| {
+            let source = scope.spawn(|| Cluster::start(source, &Options::default()));
+            let target = Cluster::start(target, &Options::default());
+            (source.join().expect("the source starts"), target)
+        });
+        Pair { source, target }
+    }
+
+    /// A database on each side; the source's with this content.
+    fn databases(&self, schema: &str) -> (Database<'_>, Database<'_>) {
+        let (source, target) = (self.source.create_database("live"), self.target.create_database("live"));
+        source.execute(schema);
+        (source, target)
+    }
+}
+
+fn migrate(source: &Database<'_>, target: &Database<'_>, arguments: &[&str]) -> Running {
+    Pgstream::between("migrate", source, target)
+        .args(["--method", "replication"])
+        .args(arguments.iter().copied())
+        .spawn()
+}
+
+fn cutover(source: &Database<'_>, target: &Database<'_>) -> Pgstream {
+    Pgstream::between("cutover", source, target)
+}
+
+/// `pgstream status --json`, the one database of it; `None` while there is no migration or no server.
+fn status(source: &Database<'_>, target: &Database<'_>) -> Option<Value> {
+    let said = Pgstream::between("status", source, target).args(["--json"]).run();
+    let object: Value = serde_json::from_str(&said.stdout).ok()?;
+    Some(object["migration_detail"][0].clone())
+}
+
+/// Waits until the running migration says that it is in step.
+#[track_caller]
+fn wait_for_syncing(source: &Database<'_>, target: &Database<'_>, running: &mut Running) -> Value {
+    let begin = Instant::now();
+    loop {
+        let seen = status(source, target);
+        if let Some(status) = seen.as_ref().filter(|status| status["status"] == "syncing") {
+            return status.clone();
+        }
+        assert!(!running.ended(), "the migration ended by itself: {seen:?}");
+        assert!(begin.elapsed() < Duration::from_secs(60), "it does not get in step: {seen:?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[track_caller]
+fn wait_until(mut holds: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !holds() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "waited in vain");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[track_caller]
+fn assert_equal(source: &Database<'_>, target: &Database<'_>) {
+    let mut differences = compare::schemas(source, target);
+    differences.extend(compare::rows(source, target));
+    differences.extend(compare::sequences(source, target));
+    differences.extend(compare::large_objects(source, target));
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+/// Nothing of ours is left on the source.
+#[track_caller]
+fn assert_source_is_clean(source: &Database<'_>) {
+    let left = source.query(
+        "SELECT slot_name FROM pg_replication_slots WHERE slot_name ~ '^pgstream' \
+         UNION ALL SELECT pubname FROM pg_publication WHERE pubname ~ '^pgstream'",
+    );
+    assert!(left.is_empty(), "left on the source: {left:?}");
+}

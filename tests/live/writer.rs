@@ -1,0 +1,126 @@
+//! An application that writes to the source all the time.
+
+use super::Database;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A small generator, so that a seed means the same everywhere (xorshift).
+pub(super) struct Random(u64);
+
+impl Random {
+    pub(super) fn new(seed: u64) -> Random {
+        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(super) fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
+
+/// Every shape of table that the writer changes; `large` is cut into parts by key.
+pub(super) const SCHEMA: &str = "
+CREATE TABLE keyed (id integer PRIMARY KEY, v text, large text);
+ALTER TABLE keyed ALTER large SET STORAGE EXTERNAL;
+INSERT INTO keyed SELECT i, 'v', repeat(i::text, 3000) FROM generate_series(1, 60) i;
+CREATE TABLE seen (id integer, v text);
+ALTER TABLE seen REPLICA IDENTITY FULL;
+CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN INSERT INTO seen VALUES (NEW.id, TG_OP); RETURN NULL; END$$;
+CREATE TRIGGER note AFTER INSERT OR UPDATE ON keyed FOR EACH ROW EXECUTE PROCEDURE note();
+CREATE TABLE bare (a integer, b numeric, c json);
+ALTER TABLE bare REPLICA IDENTITY FULL;
+INSERT INTO bare SELECT i % 30, i / 7.0, '{\"a\": 1}' FROM generate_series(1, 2000) i;
+CREATE TABLE big (id bigint PRIMARY KEY, v text, large text);
+ALTER TABLE big ALTER large SET STORAGE EXTERNAL;
+INSERT INTO big SELECT i, md5(i::text), CASE WHEN i % 500 = 0 THEN repeat('x', 4000) END FROM generate_series(1, 60000) i;
+CREATE TABLE parent (id integer PRIMARY KEY);
+CREATE TABLE child (id integer PRIMARY KEY, parent integer REFERENCES parent);
+CREATE TABLE swapped (id integer PRIMARY KEY, k integer UNIQUE DEFERRABLE INITIALLY DEFERRED);
+CREATE TABLE numbered (id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v text);
+CREATE TABLE parted (id integer, v text) PARTITION BY RANGE (id);
+CREATE TABLE parted_1 PARTITION OF parted (PRIMARY KEY (id)) FOR VALUES FROM (0) TO (50);
+CREATE TABLE parted_2 PARTITION OF parted (PRIMARY KEY (id)) FOR VALUES FROM (50) TO (100);
+CREATE SEQUENCE loose INCREMENT BY -3 MAXVALUE 100 MINVALUE -200 CYCLE;
+SELECT lo_from_bytea(1000 + i, decode(repeat('ab', 5000), 'hex')) FROM generate_series(1, 5) i;
+";
+
+/// How [`SCHEMA`] is copied in parts.
+pub(super) const IN_PARTS: [&str; 4] = ["--split-tables-larger-than", "1MB", "--jobs", "2"];
+
+/// One statement; keys are few, so that changes meet.
+fn statement(random: &mut Random) -> String {
+    let (a, b) = (random.below(60), random.below(60));
+    let far = 1 + random.below(60_000);
+    match random.below(24) {
+        0 | 1 => format!(
+            "INSERT INTO keyed VALUES ({a}, 'v{b}', repeat('{b}', 3000)) ON CONFLICT (id) DO UPDATE SET v = excluded.v || '!'"
+        ),
+        2 => format!("UPDATE keyed SET v = 'u{b}' WHERE id = {a}"),
+        3 => format!(
+            "UPDATE keyed SET id = {b} + 100 WHERE id = {a} AND NOT EXISTS (SELECT FROM keyed WHERE id = {b} + 100)"
+        ),
+        4 => format!("DELETE FROM keyed WHERE id IN ({a}, {b} + 100)"),
+        5 | 6 => format!("INSERT INTO bare VALUES ({a}, {b} / 10.0, '{{\"a\": {b}}}'), ({a}, NULL, NULL)"),
+        7 => format!("UPDATE bare SET b = b + 1 WHERE ctid = (SELECT ctid FROM bare WHERE a = {a} LIMIT 1)"),
+        8 => format!("DELETE FROM bare WHERE ctid = (SELECT ctid FROM bare WHERE a >= {a} LIMIT 1)"),
+        9 | 10 => format!("UPDATE big SET v = 'w{b}' WHERE id BETWEEN {far} AND {far} + {a}"),
+        11 => format!("DELETE FROM big WHERE id BETWEEN {far} AND {far} + 3"),
+        12 => format!(
+            "UPDATE big SET id = {far} + 100000 WHERE id = (SELECT max(id) FROM big WHERE id < {far}) \
+             AND NOT EXISTS (SELECT FROM big WHERE id = {far} + 100000)"
+        ),
+        13 => format!(
+            "INSERT INTO parent VALUES ({a}) ON CONFLICT DO NOTHING; INSERT INTO child VALUES ({b}, {a}) ON CONFLICT DO NOTHING"
+        ),
+        14 => format!("DELETE FROM child WHERE parent = {a}; DELETE FROM parent WHERE id = {a}"),
+        15 => format!(
+            "INSERT INTO swapped VALUES ({a}, {a}) ON CONFLICT (id) DO NOTHING; UPDATE swapped SET k = 59 - k"
+        ),
+        16 if a < 6 => "TRUNCATE parent, child".to_owned(),
+        16 if a < 9 => "TRUNCATE parted".to_owned(),
+        16 => "TRUNCATE seen".to_owned(),
+        17 | 18 => format!("INSERT INTO numbered (v) SELECT 'n{b}' FROM generate_series(0, {a})"),
+        19 => format!("DELETE FROM numbered WHERE id % 60 = {a}"),
+        20 => format!("INSERT INTO parted_{} VALUES ({a}, 'p') ON CONFLICT DO NOTHING", 1 + a / 50),
+        21 => format!("UPDATE parted SET v = v || '{b}' WHERE id = {a}; DELETE FROM parted WHERE id = {b}"),
+        22 => "SELECT nextval('loose')".to_owned(),
+        _ => format!(
+            "SELECT CASE WHEN EXISTS (SELECT FROM pg_largeobject_metadata WHERE oid = 1000 + {a} % 10) \
+             THEN lo_put(1000 + {a} % 10, {b} * 100, 'changed')::text ELSE lo_create(1000 + {a} % 10)::text END"
+        ),
+    }
+}
+
+fn transaction(random: &mut Random) -> String {
+    let mut sql = String::from("BEGIN;");
+    for _ in 0..=random.below(6) {
+        let inner = statement(random);
+        match random.below(5) {
+            0 => sql.push_str(&format!("SAVEPOINT s; {inner}; ROLLBACK TO s;")),
+            1 => sql.push_str(&format!("SAVEPOINT s; {inner}; RELEASE s;")),
+            _ => sql.push_str(&format!("{inner};")),
+        }
+    }
+    sql.push_str(if random.below(12) == 0 { "ROLLBACK;" } else { "COMMIT;" });
+    sql
+}
+
+/// Writes until `done`. The source may be down, or a transaction may fail as a whole: then it is as if it had not been.
+pub(super) fn write(source: &Database<'_>, seed: u64, done: &AtomicBool) {
+    let mut random = Random::new(seed);
+    while !done.load(Ordering::Relaxed) {
+        let sql: String = (0..15).map(|_| transaction(&mut random)).collect();
+        let _ = source.try_execute(&sql);
+        std::thread::sleep(std::time::Duration::from_millis(150));
+    }
+}
+
+/// Tells the writer to end when it is dropped, so that a test that fails ends as well.
+pub(super) struct Ends<'a>(pub(super) &'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
