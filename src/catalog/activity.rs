@@ -31,3 +31,27 @@ pub async fn running_copies(connection: &mut Connection) -> Result<Vec<RunningCo
          ORDER BY p.pid";
     fetch(connection, sql).await
 }
+
+/// A stream of changes that the server sends.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Sender {
+    /// Up to where the receiver has it.
+    pub received: Option<String>,
+    /// How long the last commits took until the receiver had made them durable, in seconds; `None` when nothing is on its way.
+    pub lag_seconds: Option<f64>,
+}
+
+/// What the server says of the walsender with this process ID, if it lets the session's role see it.
+pub async fn sender(connection: &mut Connection, pid: u32) -> Result<Option<Sender>> {
+    let sql = format!(
+        "SELECT write_lsn::text AS received, extract(epoch FROM flush_lag)::float8 AS lag_seconds \
+         FROM pg_catalog.pg_stat_replication WHERE pid = {pid}"
+    );
+    Ok(fetch(connection, &sql).await?.pop())
+}
+
+/// Seconds from a time, as a server wrote it, to the server's present.
+pub async fn seconds_since(connection: &mut Connection, time: &str) -> Result<f64> {
+    let sql = "SELECT extract(epoch FROM pg_catalog.clock_timestamp() - $1::timestamptz)::float8";
+    connection.query_one(sql, &[Some(time)]).await?.value(0)
+}

@@ -1,53 +1,144 @@
 //! `pgstream cleanup`: lists what pgstream keeps on the servers for itself, asks, and removes it.
+//!
+//! The source is cleaned before the target, whose state names what is there: cut short, the same command goes on.
 
 use serde_json::json;
 
 use super::args::Cleanup;
 use super::{Context, Outcome};
-use crate::cleanup;
-use crate::config::Side;
-use crate::error::{Error, Result};
+use crate::cleanup::{self, Leftover, Traces};
+use crate::config::{Config, Side};
+use crate::error::{Error, ErrorKind, Result};
+use crate::migrate::cutover::{give_back, put_back_identities};
+use crate::state;
 use crate::wire::{Connection, Settings};
 
 pub(super) async fn run(context: &Context<'_>, options: &Cleanup) -> Result<Outcome> {
-    let ui = context.ui;
-    let config = context.servers.needed(Side::Target)?;
-    let mut target = Connection::connect(&config, Side::Target, &Settings::session()).await?;
-    let leftovers = cleanup::find_on_target(&mut target).await?;
-    if leftovers.is_empty() {
-        if ui.manner().json {
-            ui.json(&json!({ "removed": [] }))?;
-        } else {
-            ui.print("nothing to remove\n")?;
+    let mut target = reach(context, Some(context.servers.needed(Side::Target)?), Side::Target).await?;
+    let named = context.servers.named(Side::Source)?;
+    let unnamed = named.is_none();
+    let mut source = reach(context, named, Side::Source).await?;
+
+    let mut found = Vec::new();
+    let mut traces = Traces { done: true, ..Traces::default() };
+    if let Some(target) = &mut target {
+        found = cleanup::find_on_target(target).await?;
+        if !found.is_empty() {
+            state::lock(target).await?;
         }
-        return Ok(Outcome::Done);
+        traces = traces_of(target).await?;
     }
-    for leftover in &leftovers {
+    if unnamed && !traces.done && !traces.on_source.is_empty() {
+        return Err(Error::usage("the migration has left objects on its source, and no source is given")
+            .with_detail(format!("They are {}.", list(&traces.on_source)))
+            .with_hint("Name it by --source, even if it is gone; nothing was removed."));
+    }
+    let mut left = Vec::new();
+    match (&mut source, &target) {
+        (Some(source), Some(_)) => {
+            let on_source = cleanup::find_on_source(source, traces.on_source).await?;
+            found.splice(0..0, on_source);
+        }
+        (Some(source), None) => found = cleanup::find_marked(source).await?,
+        (None, _) if !traces.done => left = traces.on_source,
+        (None, _) => {}
+    }
+    if found.is_empty() {
+        return report(context, &[], &left);
+    }
+    confirm(context, options, &found)?;
+    if let Some(source) = &mut source {
+        cleanup::remove_from_source(source, &found).await?;
+        if let Some(target) = &mut target
+            && let Some(migration) = state_of(target).await?
+        {
+            put_back_identities(source, target).await?;
+            if migration.source_read_only && migration.phase != state::Phase::Done {
+                give_back(source, target).await?;
+            }
+        }
+    }
+    if let Some(target) = &mut target
+        && found.iter().any(|leftover| leftover.side == Side::Target)
+    {
+        cleanup::remove_from_target(target).await?;
+    }
+    report(context, &found, &left)
+}
+
+/// A session of a side; `None`, with a warning, where it can't be reached.
+async fn reach(context: &Context<'_>, config: Option<Config>, side: Side) -> Result<Option<Connection>> {
+    let Some(config) = config else { return Ok(None) };
+    match Connection::connect(&config, side, &Settings::session()).await {
+        Ok(session) => Ok(Some(session)),
+        // A database that was dropped is as gone as a server.
+        Err(error)
+            if error.kind() == ErrorKind::Connection
+                || error.sqlstate().is_some_and(|s| s.as_str() == "3D000") =>
+        {
+            context.ui.warning(&format!("the {side} can't be cleaned up: {error}"), None);
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// What the state says of the source; nothing where it is of another version.
+async fn traces_of(target: &mut Connection) -> Result<Traces> {
+    match cleanup::traces(target).await {
+        Err(error) if error.kind() == ErrorKind::Usage => Ok(Traces { done: true, ..Traces::default() }),
+        other => other,
+    }
+}
+
+async fn state_of(target: &mut Connection) -> Result<Option<state::Migration>> {
+    match state::read(target).await {
+        // State of another version names nothing that we could put back.
+        Err(error) if error.kind() == ErrorKind::Usage => Ok(None),
+        other => other,
+    }
+}
+
+fn list(leftovers: &[Leftover]) -> String {
+    leftovers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn confirm(context: &Context<'_>, options: &Cleanup, found: &[Leftover]) -> Result<()> {
+    let ui = context.ui;
+    for leftover in found {
         if let Some(warning) = &leftover.warning {
             ui.warning(warning, None);
         }
     }
-    let names: Vec<String> = leftovers.iter().map(ToString::to_string).collect();
-    if !options.yes {
-        ui.note(&format!("to be removed: {}", names.join(", ")));
-        if !ui.can_ask() {
-            return Err(Error::usage("cleanup removes nothing without being told to")
-                .with_hint("Run it again with --yes."));
-        }
-        if !ui.ask("remove it?") {
-            return Err(Error::usage("nothing was removed"));
-        }
+    if options.yes {
+        return Ok(());
     }
-    cleanup::remove_from_target(&mut target).await?;
+    ui.note(&format!("to be removed: {}", list(found)));
+    if !ui.can_ask() {
+        return Err(Error::usage("cleanup removes nothing without being told to")
+            .with_hint("Run it again with --yes."));
+    }
+    if ui.ask("remove it?") { Ok(()) } else { Err(Error::usage("nothing was removed")) }
+}
+
+/// Says what was removed, and what is left on a source that can't be reached.
+fn report(context: &Context<'_>, removed: &[Leftover], left: &[Leftover]) -> Result<Outcome> {
+    let ui = context.ui;
+    for leftover in left {
+        ui.warning(&format!("left, if it is still there: {leftover}"), Some(&leftover.statement()));
+    }
     if ui.manner().json {
-        let removed: Vec<_> = leftovers
-            .iter()
-            .map(|l| json!({ "side": l.side.to_string(), "kind": l.kind, "name": l.name }))
-            .collect();
-        ui.json(&json!({ "removed": removed }))?;
+        let objects = |leftovers: &[Leftover]| -> Vec<_> {
+            leftovers
+                .iter()
+                .map(|l| json!({ "side": l.side.to_string(), "kind": l.kind, "name": l.name }))
+                .collect()
+        };
+        ui.json(&json!({ "removed": objects(removed), "left": objects(left) }))?;
+    } else if removed.is_empty() {
+        ui.print("nothing to remove\n")?;
     } else {
-        ui.print(&names.iter().map(|name| format!("removed {name}\n")).collect::<String>())?;
+        ui.print(&removed.iter().map(|leftover| format!("removed {leftover}\n")).collect::<String>())?;
     }
-    target.close().await;
-    Ok(Outcome::Done)
+    Ok(if left.is_empty() { Outcome::Done } else { Outcome::Differences })
 }

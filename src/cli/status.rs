@@ -1,6 +1,8 @@
 //! `pgstream status`: how far the migration into the target database is, from the state that it keeps there.
 //!
-//! Nothing needs to be running, and the source may be gone: only the target is asked.
+//! Nothing needs to be running, and the source may be gone: it is asked only for the lag of a stream and for its slot.
+
+mod stream;
 
 use serde_json::{Value, json};
 
@@ -12,11 +14,13 @@ use crate::ddl::NotCopied;
 use crate::error::{Error, Result};
 use crate::state::{self, Migration, PartProgress, Phase};
 use crate::wire::{Connection, Settings};
+use stream::Stream;
 
 pub(super) async fn run(context: &Context<'_>, options: &args::Status) -> Result<Outcome> {
     let config = context.servers.needed(Side::Target)?;
+    let source = context.servers.named(Side::Source)?;
     loop {
-        let status = read(&config).await?;
+        let status = read(&config, source.as_ref()).await?;
         if context.ui.manner().json {
             context.ui.json(&status.object())?;
         } else {
@@ -40,9 +44,10 @@ struct Status {
     recent: Option<state::Recent>,
     items: u64,
     omissions: Vec<NotCopied>,
+    stream: Option<Stream>,
 }
 
-async fn read(config: &Config) -> Result<Status> {
+async fn read(config: &Config, source: Option<&Config>) -> Result<Status> {
     let mut target = Connection::connect(config, Side::Target, &Settings::session()).await?;
     // One snapshot, so that the numbers fit each other.
     target.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
@@ -50,7 +55,7 @@ async fn read(config: &Config) -> Result<Status> {
         return Err(Error::usage(format!("target database \"{}\" holds no migration", config.dbname))
             .with_hint("Begin one with pgstream migrate, or name another database in --target."));
     };
-    let status = Status {
+    let mut status = Status {
         dbname: config.dbname.clone(),
         migration,
         holder: state::lock_holder(&mut target).await?,
@@ -59,8 +64,13 @@ async fn read(config: &Config) -> Result<Status> {
         recent: state::recent_parts(&mut target).await?,
         items: state::items(&mut target).await?.len() as u64,
         omissions: state::omissions(&mut target).await?,
+        stream: None,
     };
+    let checkpoint = state::checkpoint::read(&mut target).await?;
     target.close().await;
+    if status.migration.phase != Phase::Done {
+        status.stream = Stream::read(&status.migration, checkpoint, source).await;
+    }
     Ok(status)
 }
 
@@ -145,9 +155,7 @@ impl Status {
             .iter()
             .map(|left| json!({ "kind": left.kind, "name": left.name, "reason": left.reason }))
             .collect();
-        json!({
-            "migration": { "error": error, "method": method, "status": word },
-            "migration_detail": [{
+        let mut detail = json!({
                 "dbname": self.dbname,
                 "error": error,
                 "method": method,
@@ -174,7 +182,14 @@ impl Status {
                 "seconds_left": self.seconds_left(&sums),
                 "not_copied": omissions,
                 "relations": tables,
-            }],
+        });
+        let stream = self.stream.as_ref().map(Stream::object);
+        if let (Value::Object(detail), Some(Value::Object(stream))) = (&mut detail, stream) {
+            detail.extend(stream);
+        }
+        json!({
+            "migration": { "error": error, "method": method, "status": word },
+            "migration_detail": [detail],
         })
     }
 
@@ -222,6 +237,7 @@ impl Status {
                 format!("{name}: {}, {}", size::count(copy.rows, "row", "rows"), size::bytes(copy.bytes)),
             ));
         }
+        rows.extend(self.stream.iter().flat_map(Stream::rows));
         for left in &self.omissions {
             rows.push(("skipped", format!("{} {}: {}", left.kind, left.name, left.reason)));
         }
@@ -290,6 +306,7 @@ mod tests {
             recent: Some(state::Recent { bytes: 50, seconds: 10.0 }),
             items: 0,
             omissions: Vec::new(),
+            stream: None,
         }
     }
 
@@ -299,6 +316,8 @@ mod tests {
         assert_eq!(status(Phase::Copy, Some("no"), Some("x")).word(), "running");
         assert_eq!(status(Phase::Copy, Some("no"), None).word(), "failed");
         assert_eq!(status(Phase::Copy, None, None).word(), "failed");
+        assert_eq!(status(Phase::Syncing, None, Some("x")).word(), "syncing");
+        assert_eq!(status(Phase::Syncing, None, None).word(), "failed");
         assert_eq!(status(Phase::Done, None, None).word(), "done");
         assert_eq!(status(Phase::Copy, Some("no"), None).error().as_deref(), Some("no"));
         assert!(status(Phase::Copy, None, None).error().unwrap().starts_with("interrupted"));

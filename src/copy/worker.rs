@@ -20,6 +20,7 @@ use crate::ddl;
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
 use crate::schema::table::{RelationName, Table};
+use crate::sql::qualified;
 use crate::state::{self, LARGE_OBJECTS, Part, Relation};
 use crate::wire::{Canceller, Connection, Settings};
 
@@ -138,15 +139,19 @@ pub async fn run(
     let abort = stop.child_token();
     let mut rows = JoinSet::new();
     let mut items = JoinSet::new();
+    let holder = Arc::new(tokio::sync::Mutex::new(snapshot));
     for _ in 0..workers.jobs.max(1) {
-        rows.spawn(guarded(copy.clone(), abort.clone(), Kind::Rows));
+        rows.spawn(guarded(copy.clone(), abort.clone(), Kind::Rows(holder.clone())));
     }
     for _ in 0..workers.index_jobs.max(1) {
         items.spawn(guarded(copy.clone(), abort.clone(), Kind::Items));
     }
     let mut failure = None;
     join(&mut rows, &abort, &mut failure).await;
-    snapshot.release().await;
+    // The workers are joined, and their shares of it with them.
+    if let Some(snapshot) = Arc::into_inner(holder) {
+        snapshot.into_inner().release().await;
+    }
     join(&mut items, &abort, &mut failure).await;
     failure.map_or(Ok(()), Err)
 }
@@ -167,9 +172,12 @@ async fn join(set: &mut JoinSet<Result<()>>, abort: &CancellationToken, failure:
     }
 }
 
-#[derive(Debug, Clone, Copy)]
+/// The snapshot, with the session that holds a lock on every table.
+type Holder = Arc<tokio::sync::Mutex<Snapshot>>;
+
+#[derive(Debug)]
 enum Kind {
-    Rows,
+    Rows(Holder),
     Items,
 }
 
@@ -178,7 +186,7 @@ async fn guarded(copy: Arc<Copy>, abort: CancellationToken, kind: Kind) -> Resul
     let sessions = Mutex::new(Vec::<Canceller>::new());
     let work = async {
         match kind {
-            Kind::Rows => move_rows(&copy, &sessions).await,
+            Kind::Rows(holder) => move_rows(&copy, &holder, &sessions).await,
             Kind::Items => make_items(&copy, &sessions).await,
         }
     };
@@ -199,7 +207,7 @@ async fn guarded(copy: Arc<Copy>, abort: CancellationToken, kind: Kind) -> Resul
     result
 }
 
-async fn move_rows(copy: &Copy, sessions: &Mutex<Vec<Canceller>>) -> Result<()> {
+async fn move_rows(copy: &Copy, holder: &Holder, sessions: &Mutex<Vec<Canceller>>) -> Result<()> {
     if locked(&copy.open).is_empty() {
         return Ok(());
     }
@@ -216,6 +224,13 @@ async fn move_rows(copy: &Copy, sessions: &Mutex<Vec<Canceller>>) -> Result<()> 
             source.close().await;
             return Ok(());
         }
+        // Held until these parts are copied, where the worker's own session has to wait.
+        let mut held = None;
+        if !share(copy, &parts, &mut source).await? {
+            let snapshot = held.insert(holder.lock().await);
+            locked(sessions).push(snapshot.connection().canceller());
+        }
+        let source = held.as_mut().map_or(&mut source, |snapshot| snapshot.connection());
         let mut rows = Vec::with_capacity(parts.len());
         for part in &parts {
             let copied = if part.relation == LARGE_OBJECTS {
@@ -223,14 +238,14 @@ async fn move_rows(copy: &Copy, sessions: &Mutex<Vec<Canceller>>) -> Result<()> 
                     part,
                     &copy.ddl,
                     copy.snapshot_lsn,
-                    &mut source,
+                    source,
                     &mut target,
                     &copy.progress,
                 )
                 .await?
             } else {
                 let job = copy.tables.get(&part.relation).ok_or_else(|| missing(part))?;
-                copy_part(job, part, copy.snapshot_lsn, &mut source, &mut target, &copy.progress).await?
+                copy_part(job, part, copy.snapshot_lsn, source, &mut target, &copy.progress).await?
             };
             rows.push(copied);
         }
@@ -240,6 +255,39 @@ async fn move_rows(copy: &Copy, sessions: &Mutex<Vec<Canceller>>) -> Result<()> 
             copy.part_is_done(part);
         }
     }
+}
+
+/// How long a worker waits for its lock on a table.
+const LOCK_WAIT: &str = "500ms";
+
+/// Locks the tables of these parts; `false` where another session's TRUNCATE or ALTER TABLE waits for the snapshot's holder to let them go. The server
+/// puts a worker behind it in the queue, and so both would wait for ever; the holder itself, which has the lock, may still read.
+async fn share(copy: &Copy, parts: &[Part], source: &mut Connection) -> Result<bool> {
+    let tables: Vec<String> = parts
+        .iter()
+        .filter_map(|part| copy.tables.get(&part.relation))
+        .map(|job| format!("ONLY {}", qualified(&job.table.schema, &job.table.name)))
+        .collect();
+    if tables.is_empty() {
+        return Ok(true);
+    }
+    let tried = source
+        .pipeline(&[
+            "SAVEPOINT locks".to_owned(),
+            format!("SET LOCAL lock_timeout = '{LOCK_WAIT}'"),
+            format!("LOCK TABLE {} IN ACCESS SHARE MODE", tables.join(", ")),
+            "SET LOCAL lock_timeout = 0".to_owned(),
+            "RELEASE locks".to_owned(),
+        ])
+        .await;
+    let Err(failure) = tried else { return Ok(true) };
+    if source.is_broken() {
+        return Err(failure.error);
+    }
+    let waited = failure.error.sqlstate().is_some_and(|s| s.as_str() == "55P03");
+    source.execute("ROLLBACK TO locks").await?;
+    // Whatever else is wrong with a table, its COPY says better.
+    Ok(!waited)
 }
 
 fn missing(part: &Part) -> Error {

@@ -271,15 +271,16 @@ pub(crate) async fn give_back(source: &mut Connection, target: &mut Connection) 
 
 /// Puts back the replica identities that pgstream gave.
 pub(crate) async fn put_back_identities(source: &mut Connection, target: &mut Connection) -> Result<()> {
-    for (schema, table) in state::full_identities(target).await? {
-        let name = crate::sql::qualified(&schema, &table);
-        match source.execute(&format!("ALTER TABLE ONLY {name} REPLICA IDENTITY DEFAULT")).await {
+    for given in state::full_identities(target).await? {
+        let name = crate::sql::qualified(&given.schema, &given.table);
+        let identity = if given.had_nothing { "NOTHING" } else { "DEFAULT" };
+        match source.execute(&format!("ALTER TABLE ONLY {name} REPLICA IDENTITY {identity}")).await {
             // A table that was dropped needs no identity.
             Err(e) if e.sqlstate().is_none_or(|s| s.as_str() != "42P01") => return Err(e),
             _ => {}
         }
         let sql = "DELETE FROM pgstream.replica_identity WHERE schema_name = $1 AND table_name = $2";
-        target.query(sql, &[Some(&schema), Some(&table)]).await?;
+        target.query(sql, &[Some(&given.schema), Some(&given.table)]).await?;
     }
     Ok(())
 }

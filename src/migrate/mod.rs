@@ -368,7 +368,8 @@ impl Run<'_> {
         };
         self.progress.set_phase("reading the source's schema");
         locks::limit(snapshot.connection(), self.options.lock_wait).await?;
-        let database = catalog::read(snapshot.connection()).await?;
+        let mut database = catalog::read(snapshot.connection()).await?;
+        stream::forget_given_identities(target, &mut database.tables).await?;
         locks::share(
             snapshot.connection(),
             &mut source,

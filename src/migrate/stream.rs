@@ -28,7 +28,7 @@ use crate::replication::{
 };
 use crate::schema::table::{Persistence, ReplicaIdentity, Table, TableKind};
 use crate::sql::qualified;
-use crate::state::{self, Migration, Part, Phase, Relation, Split, checkpoint};
+use crate::state::{self, FullIdentity, Migration, Part, Phase, Relation, Split, checkpoint};
 use crate::wire::{Connection, Settings};
 
 /// How often a running migration looks whether a cutover was asked for.
@@ -184,7 +184,12 @@ impl Run<'_> {
             return Ok(());
         }
         for table in tables.iter().filter(|table| is_published(table) && !has_identity(table)) {
-            state::record_full_identity(target, &table.schema, &table.name).await?;
+            let given = FullIdentity {
+                schema: table.schema.clone(),
+                table: table.name.clone(),
+                had_nothing: table.replica_identity == ReplicaIdentity::Nothing,
+            };
+            state::record_full_identity(target, &given).await?;
             let name = qualified(&table.schema, &table.name);
             source.execute(&format!("ALTER TABLE ONLY {name} REPLICA IDENTITY FULL")).await.map_err(|e| {
                 e.context(format!("could not give table {name} a replica identity on the source"))
@@ -263,6 +268,18 @@ impl Run<'_> {
             .await
             .map_err(|e| Error::from(e).context(format!("could not empty table {name} on the target")))
     }
+}
+
+/// Tables as they were before pgstream gave them REPLICA IDENTITY FULL: so they are made on the target.
+pub(super) async fn forget_given_identities(target: &mut Connection, tables: &mut [Table]) -> Result<()> {
+    for given in state::full_identities(target).await? {
+        let of = |table: &&mut Table| table.schema == given.schema && table.name == given.table;
+        if let Some(table) = tables.iter_mut().find(of) {
+            table.replica_identity =
+                if given.had_nothing { ReplicaIdentity::Nothing } else { ReplicaIdentity::Default };
+        }
+    }
+    Ok(())
 }
 
 /// Whether triggers and foreign keys of the target stay silent while changes are applied.

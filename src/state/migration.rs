@@ -229,18 +229,33 @@ pub async fn set_source_read_only(target: &mut Connection, read_only: bool) -> R
     target.execute(&format!("UPDATE pgstream.migration SET source_read_only = {read_only}")).await
 }
 
-/// Remembers that a source table is given REPLICA IDENTITY FULL; to be called before it is given.
-pub async fn record_full_identity(target: &mut Connection, schema: &str, table: &str) -> Result<()> {
-    let sql = "INSERT INTO pgstream.replica_identity VALUES ($1, $2) ON CONFLICT DO NOTHING";
-    target.query(sql, &[Some(schema), Some(table)]).await.map(drop)
+/// A source table that was given REPLICA IDENTITY FULL for the stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FullIdentity {
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub table: String,
+    /// Whether it had REPLICA IDENTITY NOTHING before, and not DEFAULT.
+    pub had_nothing: bool,
 }
 
-/// The source tables (schema and name) that were given REPLICA IDENTITY FULL.
-pub async fn full_identities(target: &mut Connection) -> Result<Vec<(String, String)>> {
-    let rows = target
-        .query("SELECT schema_name, table_name FROM pgstream.replica_identity ORDER BY 1, 2", &[])
-        .await?;
-    rows.iter().map(|row| Ok((row.value(0)?, row.value(1)?))).collect()
+/// Remembers that a source table is given REPLICA IDENTITY FULL; to be called before it is given.
+pub async fn record_full_identity(target: &mut Connection, given: &FullIdentity) -> Result<()> {
+    let sql = "INSERT INTO pgstream.replica_identity VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+    let had_nothing = if given.had_nothing { "true" } else { "false" };
+    target.query(sql, &[Some(&given.schema), Some(&given.table), Some(had_nothing)]).await.map(drop)
+}
+
+/// The source tables that were given REPLICA IDENTITY FULL.
+pub async fn full_identities(target: &mut Connection) -> Result<Vec<FullIdentity>> {
+    let sql = "SELECT schema_name, table_name, had_nothing FROM pgstream.replica_identity ORDER BY 1, 2";
+    let rows = target.query(sql, &[]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(FullIdentity { schema: row.value(0)?, table: row.value(1)?, had_nothing: row.is_true(2) })
+        })
+        .collect()
 }
 
 /// Remembers the error that ends a run, for `status`.

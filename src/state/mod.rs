@@ -26,8 +26,8 @@ mod rate;
 pub use item::{ItemOutcome, ItemState, fingerprint, items, omissions, record_item, record_omission};
 pub use lock::{is_locked_here, join_run, lock, lock_holder};
 pub use migration::{
-    Begin, Format, Migration, Phase, clear_error, create, drop_schema, full_identities, read, record_error,
-    record_full_identity, request_cutover, set_phase, set_source_read_only,
+    Begin, Format, FullIdentity, Migration, Phase, clear_error, create, drop_schema, full_identities, read,
+    record_error, record_full_identity, request_cutover, set_phase, set_source_read_only,
 };
 pub use part::{
     LARGE_OBJECTS, Part, PartProgress, Relation, Split, add_relation, claim, completed_relations,
@@ -93,6 +93,7 @@ const TABLES: &[&str] = &[
     "CREATE TABLE pgstream.replica_identity (
         schema_name text NOT NULL,
         table_name text NOT NULL,
+        had_nothing boolean NOT NULL,
         PRIMARY KEY (schema_name, table_name))",
     "CREATE TABLE pgstream.omission (
         kind text NOT NULL,

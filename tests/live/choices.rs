@@ -1,6 +1,8 @@
 //! Options and preconditions of the method replication.
 
-use super::{Pair, assert_equal, assert_source_is_clean, cutover, migrate, wait_for_syncing, wait_until};
+use super::{
+    Pair, assert_equal, assert_source_is_clean, cutover, migrate, migrate_until_in_step, status, wait_until,
+};
 use crate::harness::{Cluster, Options, Pgstream};
 
 const SMALL: &str =
@@ -51,7 +53,7 @@ fn a_table_without_replica_identity_is_refused_with_the_statement_that_mends_it(
     migrate(&source, &target, &[])
         .wait()
         .expect_code(2)
-        .expect_words(&["ALTER TABLE public.bare REPLICA IDENTITY FULL", "--replica-identity"]);
+        .expect_words(&["ALTER TABLE \"public\".\"bare\" REPLICA IDENTITY FULL", "--replica-identity"]);
     assert_source_is_clean(&source);
     assert_eq!(target.value("SELECT to_regnamespace('pgstream') IS NULL"), "t");
     // The application's changes go on as before.
@@ -63,8 +65,7 @@ fn replica_identity_full_is_given_for_the_time_of_the_migration() {
     let pair = Pair::start(15, 15);
     let (source, target) = pair.databases(BARE);
     let identity = "SELECT relreplident FROM pg_class WHERE relname = 'bare'";
-    let mut running = migrate(&source, &target, &["--replica-identity", "full"]);
-    wait_for_syncing(&source, &target, &mut running);
+    let running = migrate_until_in_step(&source, &target, &["--replica-identity", "full"]);
     assert_eq!(source.value(identity), "f");
     source.execute(
         "UPDATE bare SET a = 7 WHERE ctid = '(0,1)'; DELETE FROM t; INSERT INTO bare VALUES (NULL), (NULL)",
@@ -80,8 +81,7 @@ fn replica_identity_full_is_given_for_the_time_of_the_migration() {
 fn a_skipped_table_is_copied_and_reported() {
     let pair = Pair::start(15, 15);
     let (source, target) = pair.databases(BARE);
-    let mut running = migrate(&source, &target, &["--replica-identity", "skip"]);
-    wait_for_syncing(&source, &target, &mut running);
+    let running = migrate_until_in_step(&source, &target, &["--replica-identity", "skip"]);
     source.execute("UPDATE bare SET a = 9; INSERT INTO t VALUES (2)");
     let said = cutover(&source, &target).run().expect_code(3);
     said.expect_words(&["public.bare", "no replica identity"]);
@@ -94,8 +94,7 @@ fn a_skipped_table_is_copied_and_reported() {
 fn interrupted_in_the_stream_it_resumes() {
     let pair = Pair::start(15, 15);
     let (source, target) = pair.databases(SMALL);
-    let mut running = migrate(&source, &target, &[]);
-    wait_for_syncing(&source, &target, &mut running);
+    let running = migrate_until_in_step(&source, &target, &[]);
     running.signal("INT");
     running.wait().expect_code(4).expect_words(&["stopped", "same command"]);
     source.execute("UPDATE t SET v = 'c' WHERE id = 1; INSERT INTO t VALUES (3, 'd')");
@@ -110,8 +109,7 @@ fn interrupted_in_the_stream_it_resumes() {
 fn cutover_needs_no_running_migrate() {
     let pair = Pair::start(14, 18);
     let (source, target) = pair.databases(SMALL);
-    let mut running = migrate(&source, &target, &[]);
-    wait_for_syncing(&source, &target, &mut running);
+    let running = migrate_until_in_step(&source, &target, &[]);
     running.signal("TERM");
     running.wait().expect_code(4);
     source.execute(
@@ -126,8 +124,7 @@ fn cutover_needs_no_running_migrate() {
 fn a_source_made_read_only_stays_so_after_the_cutover() {
     let pair = Pair::start(15, 15);
     let (source, target) = pair.databases(SMALL);
-    let mut running = migrate(&source, &target, &[]);
-    wait_for_syncing(&source, &target, &mut running);
+    let running = migrate_until_in_step(&source, &target, &[]);
     let session = source.hold("SELECT 1");
     cutover(&source, &target).args(["--make-source-read-only"]).run().expect_code(0);
     running.wait().expect_code(0);
@@ -144,4 +141,105 @@ fn a_cutover_of_nothing_says_what_to_do_first() {
     let (source, target) = pair.databases(SMALL);
     cutover(&source, &target).run().expect_code(2).expect_words(&["no migration", "pgstream migrate"]);
     Pgstream::between("migrate", &source, &target).args(["--method", "copy"]).run().expect_code(0);
+}
+
+#[test]
+fn cleanup_removes_what_an_abandoned_migration_left_on_both_sides() {
+    let pair = Pair::start(15, 15);
+    let (source, target) = pair.databases(BARE);
+    let mut running = migrate_until_in_step(&source, &target, &["--replica-identity", "full"]);
+    source.execute("CREATE PUBLICATION pgstream_other");
+    let cleanup = || Pgstream::between("cleanup", &source, &target);
+    cleanup().args(["--yes"]).run().expect_code(2).expect_words(&["another pgstream"]);
+    running.kill();
+    wait_until(|| target.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == "0");
+    // It lists and removes nothing without being told to, and wants the source for what is there.
+    cleanup().run().expect_code(2).expect_words(&["replication slot", "publication", "schema", "--yes"]);
+    let alone = Pgstream::new("cleanup").args(["--yes", "--target", &target.uri()]);
+    alone.run().expect_code(2).expect_words(&["--source", "replication slot"]);
+    assert_eq!(source.value("SELECT count(*) FROM pg_replication_slots"), "1");
+    cleanup().args(["--yes"]).run().expect_code(0).expect_words(&["replication slot", "removed"]);
+    assert_eq!(source.query("SELECT slot_name FROM pg_replication_slots").len(), 0);
+    assert_eq!(source.query("SELECT pubname FROM pg_publication"), [["pgstream_other"]]);
+    assert_eq!(source.value("SELECT relreplident FROM pg_class WHERE relname = 'bare'"), "d");
+    assert_eq!(target.value("SELECT to_regnamespace('pgstream') IS NULL"), "t");
+    cleanup().args(["--yes"]).run().expect_code(0).expect_words(&["nothing to remove"]);
+}
+
+#[test]
+fn cleanup_works_when_one_side_is_gone() {
+    let pair = Pair::start(15, 15);
+    let (source, target) = pair.databases(SMALL);
+    let cleanup = || Pgstream::between("cleanup", &source, &target).args(["--yes"]);
+    migrate_until_in_step(&source, &target, &[]).kill();
+    pair.target.stop("immediate");
+    cleanup()
+        .run()
+        .expect_code(0)
+        .expect_words(&["target can't be cleaned up", "removed source: replication slot"]);
+    assert_source_is_clean(&source);
+    pair.target.start_again();
+    pair.source.stop("immediate");
+    cleanup().run().expect_code(3).expect_words(&[
+        "left",
+        "pg_drop_replication_slot",
+        "removed target: schema",
+    ]);
+    pair.source.start_again();
+    assert_eq!(target.value("SELECT to_regnamespace('pgstream') IS NULL"), "t");
+}
+
+#[test]
+fn a_truncate_during_the_copy_does_not_hold_it_up() {
+    let pair = Pair::start(15, 15);
+    let (source, target) = pair.databases(
+        "CREATE TABLE first (id integer PRIMARY KEY, v text);
+         INSERT INTO first SELECT i, repeat('x', 500) FROM generate_series(1, 60000) i;
+         CREATE TABLE second (id integer PRIMARY KEY); INSERT INTO second SELECT generate_series(1, 1000)",
+    );
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| migrate_until_in_step(&source, &target, &["--jobs", "1"]));
+        // As soon as the snapshot's holder has its locks, the application wants them gone.
+        wait_until(|| {
+            source.value("SELECT count(*) > 0 FROM pg_locks WHERE relation = 'second'::regclass AND mode = 'AccessShareLock'") == "t"
+                || running.is_finished()
+        });
+        source.execute("TRUNCATE second; INSERT INTO second VALUES (1)");
+        let running = running.join().expect("the migration gets in step");
+        cutover(&source, &target).run().expect_code(0);
+        running.wait().expect_code(0);
+    });
+    assert_equal(&source, &target);
+}
+
+#[test]
+fn status_tells_the_positions_the_lag_and_the_slot() {
+    let pair = Pair::start(17, 17);
+    let (source, target) = pair.databases(SMALL);
+    let mut running = migrate_until_in_step(&source, &target, &[]);
+    source.execute("INSERT INTO t VALUES (3, 'c')");
+    wait_until(|| status(&source, &target).is_some_and(|status| status["lag_bytes"] == 0));
+    let seen = status(&source, &target).expect("there is a migration");
+    assert_eq!(
+        (&seen["slot"]["active"], &seen["slot"]["wal_status"]),
+        (&true.into(), &"reserved".into()),
+        "{seen}"
+    );
+    assert_eq!(seen["warnings"], serde_json::json!([]), "{seen}");
+    for key in ["source_lsn", "received_lsn", "applied_lsn", "confirmed_lsn", "last_commit_at"] {
+        assert!(seen[key].is_string(), "{key}: {seen}");
+    }
+    running.kill();
+    wait_until(|| status(&source, &target).is_some_and(|status| status["slot"]["active"] == false));
+    Pgstream::between("status", &source, &target).run().expect_code(0).expect_words(&[
+        "nobody reads",
+        "lag",
+        "slot",
+    ]);
+    pair.source.stop("immediate");
+    Pgstream::between("status", &source, &target)
+        .run()
+        .expect_code(0)
+        .expect_words(&["nothing is known of the source"]);
+    pair.source.start_again();
 }

@@ -4,7 +4,7 @@
 
 use super::writer::{Ends, IN_PARTS, Random, SCHEMA, write};
 use super::{
-    Pair, assert_equal, assert_source_is_clean, cutover, migrate, status, wait_for_syncing, wait_until,
+    Pair, assert_equal, assert_source_is_clean, cutover, migrate, migrate_until_in_step, status, wait_until,
 };
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -51,8 +51,7 @@ fn whoever_dies_whenever_the_same_command_again_ends_equal() {
                 }
             }
         }
-        let mut running = migrate(&source, &target, &IN_PARTS);
-        wait_for_syncing(&source, &target, &mut running);
+        let mut running = migrate_until_in_step(&source, &target, &IN_PARTS);
         running.kill();
     });
     // Nothing runs: the cutover follows the rest by itself.
@@ -70,8 +69,7 @@ fn a_server_that_restarts_during_the_stream_is_waited_for() {
     let running = std::thread::scope(|scope| {
         let _ends = Ends(&done);
         scope.spawn(|| write(&source, 4, &done));
-        let mut running = migrate(&source, &target, &IN_PARTS);
-        wait_for_syncing(&source, &target, &mut running);
+        let mut running = migrate_until_in_step(&source, &target, &IN_PARTS);
         for server in [&pair.target, &pair.source] {
             server.stop("immediate");
             server.start_again();

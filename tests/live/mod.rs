@@ -55,16 +55,19 @@ fn status(source: &Database<'_>, target: &Database<'_>) -> Option<Value> {
     Some(object["migration_detail"][0].clone())
 }
 
-/// Waits until the running migration says that it is in step.
+/// Begins a migration and waits until it says that it is in step.
 #[track_caller]
-fn wait_for_syncing(source: &Database<'_>, target: &Database<'_>, running: &mut Running) -> Value {
+fn migrate_until_in_step(source: &Database<'_>, target: &Database<'_>, arguments: &[&str]) -> Running {
+    let mut running = migrate(source, target, arguments);
     let begin = Instant::now();
     loop {
         let seen = status(source, target);
-        if let Some(status) = seen.as_ref().filter(|status| status["status"] == "syncing") {
-            return status.clone();
+        if seen.as_ref().is_some_and(|status| status["status"] == "syncing") {
+            return running;
         }
-        assert!(!running.ended(), "the migration ended by itself: {seen:?}");
+        if running.ended() {
+            panic!("the migration ended by itself: {:?}", running.wait());
+        }
         assert!(begin.elapsed() < Duration::from_secs(60), "it does not get in step: {seen:?}");
         std::thread::sleep(Duration::from_millis(100));
     }

@@ -1,7 +1,7 @@
 //! The whole way: copied under writes, in step, cut over beside the running `migrate`, equal.
 
 use super::writer::{Ends, IN_PARTS, SCHEMA, write};
-use super::{Pair, assert_equal, assert_source_is_clean, cutover, migrate, status, wait_for_syncing};
+use super::{Pair, assert_equal, assert_source_is_clean, cutover, migrate_until_in_step, status};
 use std::sync::atomic::AtomicBool;
 
 fn move_live(from: u32, to: u32) {
@@ -11,8 +11,7 @@ fn move_live(from: u32, to: u32) {
     let running = std::thread::scope(|scope| {
         let ends = Ends(&done);
         let writer = scope.spawn(|| write(&source, u64::from(from * 100 + to), &done));
-        let mut running = migrate(&source, &target, &IN_PARTS);
-        wait_for_syncing(&source, &target, &mut running);
+        let running = migrate_until_in_step(&source, &target, &IN_PARTS);
         // Some more changes that only the stream can bring.
         std::thread::sleep(std::time::Duration::from_millis(500));
         drop(ends);
