@@ -231,7 +231,7 @@ pub async fn part_progress(target: &mut Connection) -> Result<Vec<PartProgress>>
         .query(
             "SELECT r.schema_name, r.table_name, count(*), count(*) FILTER (WHERE p.state = 'done'), \
                     coalesce(sum(p.rows), 0), r.rows_estimate, r.bytes, \
-                    coalesce(sum(p.bytes) FILTER (WHERE p.state = 'done'), 0), max(p.snapshot_lsn)::text \
+                    coalesce(sum(p.bytes) FILTER (WHERE p.state = 'done'), 0), (array_agg(p.snapshot_lsn ORDER BY p.snapshot_lsn DESC NULLS LAST))[1]::text \
              FROM pgstream.relation r JOIN pgstream.part p ON p.relation = r.oid GROUP BY r.oid ORDER BY r.bytes DESC, 1, 2",
             &[],
         )
