@@ -18,6 +18,9 @@ pub(super) async fn run(context: &Context<'_>, options: &Cleanup) -> Result<Outc
     let named = context.servers.named(Side::Source)?;
     let unnamed = named.is_none();
     let mut source = reach(context, named, Side::Source).await?;
+    if source.is_none() && target.is_none() {
+        return Err(Error::connection("no server can be reached, so nothing was removed"));
+    }
 
     let mut found = Vec::new();
     let mut traces = Traces { done: true, ..Traces::default() };
