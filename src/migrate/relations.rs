@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::catalog;
 use crate::copy::{self, PlannedRelation, SplitRule};
+use crate::ddl::NotCopied;
 use crate::error::Result;
 use crate::progress::Progress;
 use crate::schema::table::{RelationName, Table};
@@ -58,12 +59,22 @@ pub(super) async fn plan(
     }
     let present: HashSet<u32> = tables.iter().map(|table| table.oid).collect();
     for (oid, (relation, done, all)) in &known {
-        if *oid != LARGE_OBJECTS && !present.contains(oid) && done == all {
-            progress.note(format!(
-                "warning: table \"{}.{}\" is no longer on the source, and stays on the target as it was copied",
-                relation.schema, relation.name
-            ));
+        if *oid == LARGE_OBJECTS || present.contains(oid) {
+            continue;
         }
+        let name = format!("{}.{}", relation.schema, relation.name);
+        if done == all {
+            progress.note(format!(
+                "warning: table \"{name}\" is no longer on the source, and stays on the target as it was copied"
+            ));
+            continue;
+        }
+        // Its rows can't be had any more; what is left of it is named in the report.
+        let reason = "dropped on the source before all its rows were copied".to_owned();
+        let omission = NotCopied { kind: "TABLE DATA".to_owned(), name, reason };
+        let mut forget = state::forget_relation(*oid);
+        forget.push(state::record_omission(&omission));
+        target.pipeline(&forget).await?;
     }
     if !known.contains_key(&LARGE_OBJECTS)
         && let Some((relation, parts)) = copy::plan_large_objects(source).await?

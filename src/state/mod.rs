@@ -31,7 +31,7 @@ pub use migration::{
 };
 pub use part::{
     LARGE_OBJECTS, Part, PartProgress, Relation, Split, add_relation, claim, completed_relations,
-    finish_part, part_progress, relations, reset_relation, snapshots,
+    finish_part, forget_relation, part_progress, relations, reset_relation, snapshots,
 };
 pub use rate::{Recent, recent_parts};
 

@@ -119,12 +119,17 @@ fn add_parts(parts: &[Part]) -> Option<String> {
 /// The statements that forget all that was copied of a relation, and cut it anew as `relation` and `parts` say. Run them in one transaction
 /// with the TRUNCATE of the table.
 pub fn reset_relation(relation: &Relation, parts: &[Part]) -> Vec<String> {
-    let mut statements = vec![
-        format!("DELETE FROM pgstream.part WHERE relation = {}", relation.oid),
-        format!("DELETE FROM pgstream.relation WHERE oid = {}", relation.oid),
-    ];
+    let mut statements = forget_relation(relation.oid);
     statements.extend(add_relation(relation, parts));
     statements
+}
+
+/// The statements that take a relation (its OID on the source) and its parts off the queue.
+pub fn forget_relation(relation: u32) -> Vec<String> {
+    vec![
+        format!("DELETE FROM pgstream.part WHERE relation = {relation}"),
+        format!("DELETE FROM pgstream.relation WHERE oid = {relation}"),
+    ]
 }
 
 /// Every recorded relation with how many of its parts are done and how many there are.
