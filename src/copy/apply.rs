@@ -42,14 +42,18 @@ pub async fn apply_items(target: &mut Connection, items: &[&Item], progress: &Pr
     while !rest.is_empty() {
         let size = if applied.failed >= PATIENCE { 1 } else { BATCH.min(rest.len()) };
         let (batch, later) = rest.split_at(size);
-        let good = if size == 1 { 0 } else { apply_batch(target, batch).await? };
+        let good = match size {
+            1 => 0,
+            _ => apply_batch(target, batch).await.map_err(|e| without_secrets(e, batch))?,
+        };
         applied.made += good;
         progress.add_items(good as u64);
         if good == batch.len() {
             rest = later;
             continue;
         }
-        match apply_one(target, batch[good]).await.map_err(|e| after(e, &refused))? {
+        let made = apply_one(target, batch[good]).await;
+        match made.map_err(|e| without_secrets(after(e, &refused), &batch[good..=good]))? {
             (ItemOutcome::Failed, reason) => {
                 applied.failed += 1;
                 refused.extend(reason.map(|reason| format!("{}: {reason}", batch[good].key())));
@@ -130,6 +134,11 @@ async fn apply_one(target: &mut Connection, item: &Item) -> Result<(ItemOutcome,
     Ok((outcome, reason))
 }
 
+/// A statement of an item may hold a password or a connection string, and any of a batch's may be the one that the error names.
+fn without_secrets(error: Error, items: &[&Item]) -> Error {
+    if items.iter().any(|item| item.secret) { error.without_statement() } else { error }
+}
+
 /// An item may stop the run because one before it could not be made.
 fn after(error: Error, refused: &[String]) -> Error {
     refused.iter().take(3).fold(error, |error, refused| error.with_detail(format!("Before that: {refused}.")))
@@ -187,5 +196,21 @@ fn explain(item: &Item, error: Error) -> Error {
             "Install the extension's files on the target's host, or leave it out with --exclude-extension; then run the same command again.",
         ),
         _ => error.with_hint("Mend the cause on the target, then run the same command again: what is made stays."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ddl::Section;
+    use crate::schema::{Class, ObjectId};
+
+    #[test]
+    fn an_error_shows_no_statement_of_an_item_with_a_secret() {
+        let plain = Item::new(ObjectId::new(Class::Relation, 1), "TABLE", Section::PreData, None, "t");
+        let secret = Item { secret: true, ..plain.clone() };
+        let error = || Error::failed("refused").with_statement("CREATE ROLE r PASSWORD 'x'");
+        assert!(without_secrets(error(), &[&plain, &plain]).statement().is_some());
+        assert_eq!(without_secrets(error(), &[&plain, &secret]).statement(), None);
     }
 }
