@@ -1,6 +1,7 @@
 //! Cut short at any moment, the same command again finishes the job: nothing twice, nothing lost.
 
-use crate::harness::{Database, Pgstream, Running, compare, server};
+use crate::harness::compare::assert_equal;
+use crate::harness::{Database, Pgstream, Running, server};
 use std::time::{Duration, Instant};
 
 /// Tables of several sizes and shapes, one cut into parts; everything that comes after the rows; large objects.
@@ -26,14 +27,6 @@ const ARGUMENTS: [&str; 4] = ["--method", "copy", "--split-tables-larger-than", 
 
 fn start(source: &Database<'_>, target: &Database<'_>) -> Running {
     Pgstream::between("migrate", source, target).args(ARGUMENTS).spawn()
-}
-
-fn assert_equal(source: &Database<'_>, target: &Database<'_>) {
-    let mut differences = compare::schemas(source, target);
-    differences.extend(compare::rows(source, target));
-    differences.extend(compare::sequences(source, target));
-    differences.extend(compare::large_objects(source, target));
-    assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::relation::name;
 use super::{Context, Item, Section};
 use crate::schema::sequence::{OwningColumn, Sequence};
 use crate::schema::table::Persistence;
-use crate::schema::{Class, Dependency, ObjectId};
+use crate::schema::{Class, ObjectId};
 use crate::sql::{ident, qualified};
 
 /// All sequences, without those that extensions make.
@@ -20,17 +20,6 @@ pub fn items(context: &Context<'_>) -> Vec<Item> {
         );
     }
     items
-}
-
-/// Whether the dependency is no more than a sequence's OWNED BY, which has an item of its own: the sequence itself is made before the table,
-/// whose default calls it.
-pub fn is_ownership(dependency: &Dependency, sequence: &Sequence) -> bool {
-    dependency.object == sequence.id()
-        && dependency.kind == 'a'
-        && sequence.owned_by.as_ref().is_some_and(|owner| {
-            owner.identity.is_none()
-                && dependency.referenced == ObjectId::new(Class::Relation, owner.table.oid)
-        })
 }
 
 fn plain(context: &Context<'_>, sequence: &Sequence) -> Item {

@@ -73,11 +73,6 @@ impl Constraint {
         ObjectId::new(Class::Constraint, self.oid)
     }
 
-    /// Whether it is a primary key, unique or exclusion constraint.
-    pub fn has_index(&self) -> bool {
-        matches!(self.kind, ConstraintKind::PrimaryKey | ConstraintKind::Unique | ConstraintKind::Exclusion)
-    }
-
     /// Whether it is a check that no row breaks.
     pub fn is_valid_check(&self) -> bool {
         self.kind == ConstraintKind::Check && self.validated

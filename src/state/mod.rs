@@ -30,8 +30,8 @@ pub use migration::{
     record_error, record_full_identity, request_cutover, set_phase, set_source_read_only,
 };
 pub use part::{
-    LARGE_OBJECTS, Part, PartProgress, Relation, Split, add_relation, claim, completed_relations,
-    finish_part, forget_relation, part_progress, relations, reset_relation, snapshots,
+    LARGE_OBJECTS, Part, PartProgress, Relation, Split, add_relation, claim, finish_part, forget_relation,
+    part_progress, relations, reset_relation, snapshots,
 };
 pub use rate::{Recent, recent_parts};
 

@@ -3,7 +3,7 @@
 //! A part has two states. `pending` → `done` is one transaction of the target: it claims the row (`FOR UPDATE SKIP LOCKED`), copies, and
 //! marks it. There is no "running" on disk: a crash rolls back to `pending`, and who has a part right now is known by its row lock.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use pgstream_proto::lsn::Lsn;
 
@@ -160,12 +160,6 @@ pub async fn relations(target: &mut Connection) -> Result<Vec<(Relation, u32, u3
             Ok((relation, row.value(7)?, row.value(8)?))
         })
         .collect()
-}
-
-/// Source OIDs of the relations all of whose parts are done.
-pub async fn completed_relations(target: &mut Connection) -> Result<HashSet<u32>> {
-    let relations = relations(target).await?;
-    Ok(relations.into_iter().filter(|(_, done, all)| done == all).map(|(r, _, _)| r.oid).collect())
 }
 
 /// Claims the largest pending part, or several when the largest is below `small` bytes (at most `limit`): small tables share a

@@ -163,11 +163,6 @@ impl Pipeline {
         }
     }
 
-    /// Ends the pipeline; the session is idle if every Sync was answered.
-    pub fn into_connection(self) -> Connection {
-        self.connection
-    }
-
     fn take_answers(&mut self) -> Result<()> {
         let side = self.connection.side();
         let violation =

@@ -17,6 +17,7 @@ mod database;
 mod fixture;
 mod pgstream;
 mod programs;
+mod random;
 mod run;
 
 pub(crate) use cluster::{Auth, Cluster, Options, server};
@@ -24,6 +25,7 @@ pub(crate) use database::Database;
 pub(crate) use fixture::fixture;
 pub(crate) use pgstream::{Pgstream, Running};
 pub(crate) use programs::client;
+pub(crate) use random::Random;
 
 /// Every major that the tests run.
 pub(crate) const MAJORS: [u32; 9] = [10, 11, 12, 13, 14, 15, 16, 17, 18];

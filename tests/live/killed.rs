@@ -2,10 +2,11 @@
 //!
 //! `PGSTREAM_SEED` replays a run, `PGSTREAM_ROUNDS` makes it longer.
 
-use super::writer::{Ends, IN_PARTS, Random, SCHEMA, write};
+use super::writer::{Ends, IN_PARTS, SCHEMA, write};
 use super::{
     Pair, assert_equal, assert_source_is_clean, cutover, migrate, migrate_until_in_step, status, wait_until,
 };
+use crate::harness::Random;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 

@@ -9,7 +9,8 @@ mod killed;
 mod moved;
 mod writer;
 
-use crate::harness::{Cluster, Database, Options, Pgstream, Running, compare};
+use crate::harness::compare::assert_equal;
+use crate::harness::{Cluster, Database, Options, Pgstream, Running};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
@@ -80,15 +81,6 @@ fn wait_until(mut holds: impl FnMut() -> bool) {
         assert!(begin.elapsed() < Duration::from_secs(60), "waited in vain");
         std::thread::sleep(Duration::from_millis(50));
     }
-}
-
-#[track_caller]
-fn assert_equal(source: &Database<'_>, target: &Database<'_>) {
-    let mut differences = compare::schemas(source, target);
-    differences.extend(compare::rows(source, target));
-    differences.extend(compare::sequences(source, target));
-    differences.extend(compare::large_objects(source, target));
-    assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
 /// Nothing of ours is left on the source.

@@ -1,23 +1,8 @@
 //! An application that writes to the source all the time.
 
 use super::Database;
+use crate::harness::Random;
 use std::sync::atomic::{AtomicBool, Ordering};
-
-/// A small generator, so that a seed means the same everywhere (xorshift).
-pub(super) struct Random(u64);
-
-impl Random {
-    pub(super) fn new(seed: u64) -> Random {
-        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    pub(super) fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-}
 
 /// Every shape of table that the writer changes; `large` is cut into parts by key.
 pub(super) const SCHEMA: &str = "

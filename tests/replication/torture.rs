@@ -6,19 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::stream::Stream;
-use crate::harness::{Cluster, Options};
-
-/// A small generator, so that a seed means the same everywhere (xorshift).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-}
+use crate::harness::{Cluster, Options, Random};
 
 const SCHEMA: &str = "\
     CREATE TABLE keyed (id int PRIMARY KEY, v text, large text); ALTER TABLE keyed ALTER large SET STORAGE EXTERNAL; \
@@ -90,12 +78,12 @@ fn whatever_is_killed_whenever_nothing_is_lost_and_nothing_comes_twice() {
     let target = Cluster::start(18, &Options::default());
     let mut stream = Stream::between(&source, &target, SCHEMA);
     stream.options.memory = 20_000;
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let done = AtomicBool::new(false);
     let writer_seed = random.below(u64::MAX) | 1;
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let mut random = Random(writer_seed);
+            let mut random = Random::new(writer_seed);
             while !done.load(Ordering::Relaxed) {
                 let sql: String = (0..20).map(|_| transaction(&mut random)).collect();
                 // The source may be down, or a transaction may fail as a whole: then it is as if it had not been.

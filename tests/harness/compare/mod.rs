@@ -14,13 +14,26 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Every difference between a source and its copy.
 pub(crate) fn databases(source: &Database<'_>, target: &Database<'_>) -> Vec<String> {
+    let mut differences = contents(source, target);
+    differences.extend(roles(source, target));
+    differences.extend(properties(source, target));
+    differences
+}
+
+/// Every difference in what the two databases hold.
+fn contents(source: &Database<'_>, target: &Database<'_>) -> Vec<String> {
     let mut differences = schemas(source, target);
     differences.extend(rows(source, target));
     differences.extend(sequences(source, target));
     differences.extend(large_objects(source, target));
-    differences.extend(roles(source, target));
-    differences.extend(properties(source, target));
     differences
+}
+
+/// Fails with every difference in what the two databases hold.
+#[track_caller]
+pub(crate) fn assert_equal(source: &Database<'_>, target: &Database<'_>) {
+    let differences = contents(source, target);
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
 /// Names and their values on both sides; a line for each that differs.
