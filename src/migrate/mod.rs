@@ -396,7 +396,6 @@ impl Run<'_> {
         copy::apply_items(target, &pre_data, self.progress).await?;
         self.check_stop()?;
 
-        enter(target, Phase::Copy).await?;
         self.progress.set_phase("copying rows");
         self.copy_rows(snapshot, target, database, &plan, &made).await?;
 
@@ -516,6 +515,8 @@ impl Run<'_> {
         let through_root = partition::loaded_through_root(&database);
         relations::plan(snapshot.connection(), target, &database.tables, &rule, &through_root, self.progress)
             .await?;
+        // Only now: a run that finds this phase and no open part takes it that every row has been copied.
+        enter(target, Phase::Copy).await?;
         let relations = state::relations(target).await?;
         let progress = state::part_progress(target).await?;
         self.progress.set_parts(

@@ -84,3 +84,28 @@ fn a_server_that_restarts_during_the_stream_is_waited_for() {
     assert_equal(&source, &target);
     assert_source_is_clean(&source);
 }
+
+/// A run that finds the phase `copy` and no open part concludes that all rows have been copied, and takes a snapshot whose position
+/// is only about right.
+#[test]
+fn a_run_that_ends_while_it_plans_the_copy_has_not_begun_the_copy() {
+    let pair = Pair::start(15, 15);
+    let (source, target) = pair.databases(SCHEMA);
+    target.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'no plan today'; END$$;
+        CREATE FUNCTION arm() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN
+            IF to_regclass('pgstream.part') IS NOT NULL THEN
+                CREATE TRIGGER refuse BEFORE INSERT ON pgstream.part FOR EACH ROW EXECUTE FUNCTION public.refuse();
+                ALTER TABLE pgstream.part ENABLE ALWAYS TRIGGER refuse;
+                ALTER EVENT TRIGGER arm DISABLE;
+            END IF;
+        END$$;
+        CREATE EVENT TRIGGER arm ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION arm()",
+    );
+    migrate(&source, &target, &IN_PARTS).wait().expect_code(1).expect_words(&["no plan today"]);
+    assert_eq!(target.value("SELECT phase FROM pgstream.migration"), "pre-data");
+    target.execute("DROP EVENT TRIGGER arm; DROP FUNCTION arm; DROP FUNCTION refuse CASCADE");
+    migrate_until_in_step(&source, &target, &IN_PARTS);
+    cutover(&source, &target).run().expect_code(0);
+    assert_equal(&source, &target);
+}
