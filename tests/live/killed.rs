@@ -1,12 +1,13 @@
 //! pgstream, the source and the target die at random moments, while the source is written to: nothing is lost, nothing comes twice.
 //!
-//! `PGSTREAM_SEED` replays a run, `PGSTREAM_ROUNDS` makes it longer.
+//! `PGSTREAM_SEED` replays a run, `PGSTREAM_ROUNDS` says how often something dies.
 
 use super::writer::{Ends, IN_PARTS, SCHEMA, write};
 use super::{
     Pair, assert_equal, assert_source_is_clean, cutover, migrate, migrate_until_in_step, status, wait_until,
 };
 use crate::harness::Random;
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -23,35 +24,43 @@ fn whoever_dies_whenever_the_same_command_again_ends_equal() {
     let (source, target) = pair.databases(SCHEMA);
     let mut random = Random::new(seed);
     let done = AtomicBool::new(false);
+    let mut kills = BTreeMap::new();
     std::thread::scope(|scope| {
         let _ends = Ends(&done);
         scope.spawn(|| write(&source, seed, &done));
-        for round in 0..rounds {
+        while kills.values().sum::<u64>() < rounds {
             let mut running = migrate(&source, &target, &IN_PARTS);
-            // The first rounds fall into the copy, later ones into the stream.
-            let pause = Duration::from_millis(200 + random.below(1500));
-            let fate = random.below(4);
-            println!("round {round}: fate {fate} after {pause:?}");
+            // The first rounds fall into the copy, later ones into the stream; now and then a copy is let through.
+            let longest = if random.below(4) == 0 { 6000 } else { 1500 };
+            let pause = Duration::from_millis(200 + random.below(longest));
+            let who = ["pgstream", "pgstream", "source", "target"][random.below(4) as usize];
             std::thread::sleep(pause);
             if running.ended() {
                 let said = running.wait();
                 // A backend that the last run left behind may work on for a moment.
-                assert!(said.stderr.contains("another pgstream"), "round {round}: {said:?}");
+                assert!(said.stderr.contains("another pgstream"), "after {kills:?}: {said:?}");
                 continue;
             }
-            match fate {
-                0 | 1 => running.kill(),
-                fate => {
-                    let server = if fate == 2 { &pair.source } else { &pair.target };
+            let phase = target
+                .try_execute("SELECT phase FROM pgstream.migration")
+                .unwrap_or_default()
+                .trim()
+                .to_owned();
+            println!("{who} dies after {pause:?}, in phase {phase}");
+            *kills.entry((who, phase)).or_default() += 1;
+            match who {
+                "pgstream" => running.kill(),
+                _ => {
+                    let server = if who == "source" { &pair.source } else { &pair.target };
                     server.stop("immediate");
                     server.start_again();
                     // During the copy this ends the run; the stream is taken up again.
                     std::thread::sleep(Duration::from_millis(300));
-                    println!("ended: {}", running.ended());
                     running.kill();
                 }
             }
         }
+        println!("who died, and in which phase: {kills:?}");
         let mut running = migrate_until_in_step(&source, &target, &IN_PARTS);
         running.kill();
     });

@@ -26,6 +26,7 @@ CREATE TABLE numbered (id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v te
 CREATE TABLE parted (id integer, v text) PARTITION BY RANGE (id);
 CREATE TABLE parted_1 PARTITION OF parted (PRIMARY KEY (id)) FOR VALUES FROM (0) TO (50);
 CREATE TABLE parted_2 PARTITION OF parted (PRIMARY KEY (id)) FOR VALUES FROM (50) TO (100);
+CREATE TABLE bulk (id bigint PRIMARY KEY, v integer);
 CREATE SEQUENCE loose INCREMENT BY -3 MAXVALUE 100 MINVALUE -200 CYCLE;
 SELECT lo_from_bytea(1000 + i, decode(repeat('ab', 5000), 'hex')) FROM generate_series(1, 5) i;
 ";
@@ -75,7 +76,27 @@ fn statement(random: &mut Random) -> String {
     }
 }
 
+/// A transaction of up to 100,000 rows, which falls apart into a change of each row.
+fn large_transaction(random: &mut Random) -> String {
+    let rows = [1_000, 10_000, 100_000][random.below(3) as usize];
+    match random.below(4) {
+        0 | 1 => format!(
+            "BEGIN; INSERT INTO bulk SELECT coalesce(m, 0) + i, 0 FROM (SELECT max(id) m FROM bulk) b, generate_series(1, {rows}) i; COMMIT;"
+        ),
+        2 => format!(
+            "BEGIN; UPDATE bulk SET v = v + 1 WHERE id IN (SELECT id FROM bulk ORDER BY id LIMIT {rows}); SAVEPOINT s; \
+             DELETE FROM bulk; ROLLBACK TO s; COMMIT;"
+        ),
+        _ => format!(
+            "BEGIN; DELETE FROM bulk WHERE id IN (SELECT id FROM bulk ORDER BY id LIMIT {rows}); COMMIT;"
+        ),
+    }
+}
+
 fn transaction(random: &mut Random) -> String {
+    if random.below(60) == 0 {
+        return large_transaction(random);
+    }
     let mut sql = String::from("BEGIN;");
     for _ in 0..=random.below(6) {
         let inner = statement(random);
@@ -85,18 +106,31 @@ fn transaction(random: &mut Random) -> String {
             _ => sql.push_str(&format!("{inner};")),
         }
     }
-    sql.push_str(if random.below(12) == 0 { "ROLLBACK;" } else { "COMMIT;" });
+    sql.push_str(&match random.below(24) {
+        0 | 1 => "ROLLBACK;".to_owned(),
+        2 | 3 => format!("PREPARE TRANSACTION 'written {}';", random.below(u64::MAX)),
+        _ => "COMMIT;".to_owned(),
+    });
     sql
 }
+
+/// What comes before each batch: prepared transactions hold their locks and hold up the making of slots, so they end before long.
+/// What waits for one fails as a whole.
+const BEFORE: &str = "\\set ON_ERROR_STOP off
+SET lock_timeout = '200ms';
+SELECT format('%s PREPARED %L', CASE WHEN hashtext(gid) % 2 = 0 THEN 'COMMIT' ELSE 'ROLLBACK' END, gid)
+FROM pg_prepared_xacts WHERE database = current_database() \\gexec
+";
 
 /// Writes until `done`. The source may be down, or a transaction may fail as a whole: then it is as if it had not been.
 pub(super) fn write(source: &Database<'_>, seed: u64, done: &AtomicBool) {
     let mut random = Random::new(seed);
     while !done.load(Ordering::Relaxed) {
         let sql: String = (0..15).map(|_| transaction(&mut random)).collect();
-        let _ = source.try_execute(&sql);
+        let _ = source.try_execute(&format!("{BEFORE}{sql}"));
         std::thread::sleep(std::time::Duration::from_millis(150));
     }
+    source.execute(BEFORE);
 }
 
 /// Tells the writer to end when it is dropped, so that a test that fails ends as well.
