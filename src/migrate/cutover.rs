@@ -1,11 +1,13 @@
 //! Cutover: the last changes, then all that no stream carries, then the slot and the publication go.
 //!
 //! In: a target that follows its source. Out: a target that stands on its own, and a migration that is done. What may fail: a lag that doesn't shrink
-//! in time; either server. Every step looks at what is there, so a cutover that was interrupted anywhere is run again; a source that
-//! pgstream made read-only is made writable again when a step before the end fails.
+//! in time; prepared transactions of the source that nobody has ended; either server. Every step looks at what is there, so a cutover
+//! that was interrupted anywhere is run again.
 //!
 //! ```text
-//! lag small ─► writes stop ─► end position ─► stream applied up to it ─► sequences, large objects, held-back items ─► slot, publication dropped ─► done
+//! lag small ─► writes stop ─► end position ─► stream applied up to it ─► sequences, large objects ─► views, statistics
+//!      └── a failure up to here makes the source writable again, and `migrate` may follow it further ──┘       │
+//! phase Cutover: held-back triggers and foreign keys ─► slot, publication dropped ─► done ◄───────────────────┘
 //! ```
 //! Beside a running `migrate`, the end position is written into the state tables; the run ends when it is reached, and the cutover goes on alone.
 
@@ -153,7 +155,7 @@ impl Run<'_> {
         }
     }
 
-    /// From here on nothing is written to the source any more.
+    /// Nothing is written to the source any more: the operator has seen to it, or this does.
     pub(super) async fn cut(
         &self,
         mut source: Connection,
@@ -163,22 +165,14 @@ impl Run<'_> {
         let migration =
             state::read(target).await?.ok_or_else(|| Error::failed("the migration's state is gone"))?;
         if migration.phase < Phase::Cutover {
-            if cutover.make_source_read_only {
-                state::set_source_read_only(target, true).await?;
-                make_read_only(&mut source).await?;
-            }
-            let applied = self.apply_the_rest(&mut source, target, &migration).await;
-            if let Err(error) = applied {
-                if cutover.make_source_read_only {
-                    give_back(&mut source, target).await?;
-                }
-                return Err(error);
+            if let Err(error) = self.bring_over(&mut source, target, &migration, cutover).await {
+                return Err(self.back_out(source, target, error).await);
             }
             state::set_phase(target, Phase::Cutover).await?;
         } else {
             state::lock(target).await?;
         }
-        self.settle(&mut source, target, cutover).await?;
+        self.make_held_items(&mut source, target).await?;
         let (slot, publication) = names(&migration)?;
         self.progress.set_phase("dropping slot and publication");
         replication::drop_slot(&mut source, slot).await?;
@@ -187,6 +181,62 @@ impl Run<'_> {
         state::set_phase(target, Phase::Done).await?;
         source.close().await;
         Ok(())
+    }
+
+    /// Everything that can be done again if a later step fails and the source goes on being written to.
+    async fn bring_over(
+        &self,
+        source: &mut Connection,
+        target: &mut Connection,
+        migration: &Migration,
+        cutover: &Cutover,
+    ) -> Result<()> {
+        if cutover.make_source_read_only {
+            self.progress.set_phase("making the source read-only");
+            state::set_source_read_only(target, true).await?;
+            make_read_only(source).await?;
+        }
+        refuse_prepared(source).await?;
+        self.apply_the_rest(source, target, migration).await?;
+        self.progress.set_phase("setting sequences");
+        let database = catalog::read(source).await?;
+        copy::copy_sequences(source, target, &database.sequences).await?;
+        self.progress.set_phase("comparing large objects");
+        copy::refresh_large_objects(source, target, &self.options.ddl).await?;
+        if cutover.refresh_materialized_views {
+            self.progress.set_phase("refreshing materialized views");
+            let plan = ddl::plan(&database, &self.options.ddl, target.version())?;
+            let refreshes: Vec<_> =
+                plan.items.iter().filter(|item| item.kind == "MATERIALIZED VIEW DATA").collect();
+            copy::apply_items(target, &refreshes, self.progress).await?;
+        }
+        self.progress.set_phase("collecting statistics");
+        self.analyze(target).await
+    }
+
+    /// After a failure: a source that was made read-only, by this run or one that was killed, is given back. The error then says what the
+    /// cutover leaves.
+    async fn back_out(&self, mut source: Connection, target: &mut Connection, error: Error) -> Error {
+        let given_back = async {
+            self.revive(&mut source).await?;
+            self.revive(target).await?;
+            let read_only = state::read(target).await?.is_some_and(|migration| migration.source_read_only);
+            if read_only {
+                give_back(&mut source, target).await?;
+            }
+            Ok::<bool, Error>(read_only)
+        };
+        match given_back.await {
+            Ok(true) => error.with_detail("The source database is writable again."),
+            Ok(false) => error,
+            Err(reason) => {
+                tracing::debug!(%reason, "could not look whether the source is read-only");
+                error.with_detail(format!(
+                    "If the source database was made read-only, it still is; ALTER DATABASE {} RESET default_transaction_read_only gives it back.",
+                    ident(&self.options.source.dbname)
+                ))
+            }
+        }
     }
 
     /// Applies the stream up to the source's end, here or by the `migrate` that runs; the lock is ours afterwards.
@@ -202,40 +252,28 @@ impl Run<'_> {
         while !state::is_locked_here(target).await? && state::lock_holder(target).await?.is_some() {
             self.check_stop()?;
             tokio::time::sleep(LOOK).await;
+            // A `migrate` that was started just now has taken it for the request of a cutover that is gone.
+            if state::read(target).await?.is_some_and(|migration| migration.cutover_lsn.is_none()) {
+                state::request_cutover(target, end).await?;
+            }
         }
         state::lock(target).await?;
         let (_until, asked) = watch::channel(Some(end));
         self.reached(self.follow_until(target, migration, asked, self.stop).await?)
     }
 
-    /// What no stream carries.
-    async fn settle(
-        &self,
-        source: &mut Connection,
-        target: &mut Connection,
-        cutover: &Cutover,
-    ) -> Result<()> {
-        self.progress.set_phase("setting sequences");
-        let database = catalog::read(source).await?;
-        copy::copy_sequences(source, target, &database.sequences).await?;
-        self.progress.set_phase("comparing large objects");
-        copy::refresh_large_objects(source, target, &self.options.ddl).await?;
+    /// Triggers, foreign keys and rules that would have acted on what was applied. What the source's stream brings after this would meet them,
+    /// so nothing is applied any more.
+    async fn make_held_items(&self, source: &mut Connection, target: &mut Connection) -> Result<()> {
         self.progress.set_phase("creating triggers and foreign keys");
+        let database = catalog::read(source).await?;
         let plan = ddl::plan(&database, &self.options.ddl, target.version())?;
         let made = state::items(target).await?;
         let held: Vec<_> = remaining(&plan, Section::PostData, &made)
             .into_iter()
             .filter(|item| acts_on_changes(item))
             .collect();
-        copy::apply_items(target, &held, self.progress).await?;
-        if cutover.refresh_materialized_views {
-            self.progress.set_phase("refreshing materialized views");
-            let refreshes: Vec<_> =
-                plan.items.iter().filter(|item| item.kind == "MATERIALIZED VIEW DATA").collect();
-            copy::apply_items(target, &refreshes, self.progress).await?;
-        }
-        self.progress.set_phase("collecting statistics");
-        self.analyze(target).await
+        copy::apply_items(target, &held, self.progress).await.map(drop)
     }
 }
 
@@ -245,21 +283,84 @@ async fn lag(source: &mut Connection, target: &mut Connection) -> Result<u64> {
     Ok(written.0.saturating_sub(applied.0))
 }
 
-/// New transactions in the source database are read-only, and sessions that might be in an older one are ended.
+/// How long sessions that were told to end may take.
+const END_SESSIONS: Duration = Duration::from_secs(30);
+
+/// What may have read the database's settings before they changed: applications, and workers that write, such as those of subscriptions. Of
+/// other users' sessions a role may not be told more than the process ID.
+const WRITERS: &str = "SELECT pid FROM pg_catalog.pg_stat_activity \
+     WHERE datname = pg_catalog.current_database() AND pid <> pg_catalog.pg_backend_pid() AND application_name !~ '^pgstream' \
+       AND coalesce(backend_type, 'client backend') NOT IN ('walsender', 'autovacuum worker', 'parallel worker', 'slotsync worker')";
+
+/// New transactions in the source database are read-only, and sessions that might be in an older one are ended: when this returns, what they
+/// have committed is in the log, and nothing follows.
 async fn make_read_only(source: &mut Connection) -> Result<()> {
     let database = ident(&source.config().dbname.clone());
     source
         .execute(&format!("ALTER DATABASE {database} SET default_transaction_read_only = on"))
         .await
         .map_err(|e| e.context("could not make the source database read-only"))?;
-    source
-        .execute(
-            "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity \
-             WHERE datname = pg_catalog.current_database() AND pid <> pg_catalog.pg_backend_pid() \
-               AND application_name !~ '^pgstream' AND backend_type = 'client backend'",
-        )
+    // Twice: a session that was being opened meanwhile may have been seen in no list, with the old setting.
+    end_sessions(source).await?;
+    end_sessions(source).await
+}
+
+/// Ends every session of [`WRITERS`] that is there now, and waits until it is gone: the signal alone stops no commit.
+async fn end_sessions(source: &mut Connection) -> Result<()> {
+    let rows = source
+        .query(&format!("SELECT w.pid, pg_catalog.pg_terminate_backend(w.pid) FROM ({WRITERS}) w"), &[])
         .await
-        .map_err(|e| e.context("could not end the other sessions of the source database"))
+        .map_err(|e| {
+            let denied = e.sqlstate().is_some_and(|s| s.as_str() == "42501");
+            let user = ident(&source.config().user);
+            let error = e.context("could not end the other sessions of the source database");
+            if !denied {
+                return error;
+            }
+            error.with_hint(format!(
+                "On the source: GRANT pg_signal_backend TO {user}; or stop the application, and leave out --make-source-read-only."
+            ))
+        })?;
+    let pids: Vec<&str> = rows.iter().filter_map(|row| row.text(0)).collect();
+    let list = format!("{{{}}}", pids.join(","));
+    let left = format!("SELECT pid FROM ({WRITERS}) w WHERE pid = ANY ($1::int[])");
+    let begun = Instant::now();
+    loop {
+        let rows = source.query(&left, &[Some(&list)]).await?;
+        let Some(pid) = rows.first().and_then(|row| row.text(0)) else { return Ok(()) };
+        if begun.elapsed() >= END_SESSIONS {
+            return Err(Error::failed(format!(
+                "process {pid} of the source has not ended within {} s",
+                END_SESSIONS.as_secs()
+            ))
+            .with_hint("End the application's sessions, and run the same command again."));
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A prepared transaction has no session, and may be committed at any time, in a read-only database too.
+async fn refuse_prepared(source: &mut Connection) -> Result<()> {
+    let rows = source
+        .query(
+            "SELECT pg_catalog.format('%L, prepared by %I at %s', gid, owner, prepared) FROM pg_catalog.pg_prepared_xacts \
+             WHERE database = pg_catalog.current_database() ORDER BY prepared",
+            &[],
+        )
+        .await?;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let mut error = Error::new(
+        ErrorKind::Blocked,
+        "the source has prepared transactions, which would be committed too late",
+    );
+    for row in &rows {
+        error = error.with_detail(format!("There is {}.", row.text(0).unwrap_or_default()));
+    }
+    Err(error.with_hint(
+        "Run COMMIT PREPARED or ROLLBACK PREPARED for each on the source, then the same command again.",
+    ))
 }
 
 /// Makes the source writable again, if pgstream made it read-only.

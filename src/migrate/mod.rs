@@ -268,6 +268,7 @@ impl Run<'_> {
             state::set_phase(target, Phase::Done).await?;
             return Ok(Ended::Done);
         }
+        self.leave_cutover(target, &migration).await?;
         loop {
             let open = state::relations(target).await?.iter().any(|(_, done, all)| done < all);
             if open || state::read(target).await?.is_none_or(|m| m.phase < Phase::CatchUp) {
@@ -293,6 +294,23 @@ impl Run<'_> {
                 }
             }
         }
+    }
+
+    /// Undoes what a cutover that was killed has asked for, as long as it can be undone.
+    async fn leave_cutover(&self, target: &mut Connection, migration: &Migration) -> Result<()> {
+        if migration.phase == Phase::Cutover {
+            return Err(Error::usage("a cutover was interrupted in its last steps")
+                .with_detail("The target holds every change up to the cutover, and the source is not followed any more.")
+                .with_hint("Run pgstream cutover again: it does what is left."));
+        }
+        if migration.source_read_only {
+            self.progress.note(format!(
+                "warning: a cutover that was interrupted has left the source database read-only: run pgstream cutover again, \
+                 or ALTER DATABASE {} RESET default_transaction_read_only on the source",
+                crate::sql::ident(&migration.source_database)
+            ));
+        }
+        state::forget_cutover(target).await
     }
 
     /// Makes sure of a session that was idle for long: a lost one is opened again, and the target's lock taken again.

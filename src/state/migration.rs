@@ -34,7 +34,7 @@ pub enum Phase {
     CatchUp,
     /// The stream is applied as it comes.
     Syncing,
-    /// Every change is applied; sequences, large objects, what was held back, slot and publication follow.
+    /// Everything is on the target; what was held back is made there, slot and publication go. The source is followed no more.
     Cutover,
     /// Nothing is left to do.
     Done,
@@ -222,6 +222,11 @@ pub async fn set_phase(target: &mut Connection, phase: Phase) -> Result<()> {
 pub async fn request_cutover(target: &mut Connection, lsn: Lsn) -> Result<()> {
     let sql = "UPDATE pgstream.migration SET cutover_lsn = $1, updated_at = pg_catalog.clock_timestamp()";
     target.query(sql, &[Some(&lsn.to_string())]).await.map(drop)
+}
+
+/// Forgets the request of a cutover that is gone.
+pub async fn forget_cutover(target: &mut Connection) -> Result<()> {
+    target.execute("UPDATE pgstream.migration SET cutover_lsn = NULL WHERE cutover_lsn IS NOT NULL").await
 }
 
 /// Remembers that pgstream made the source database read-only, or that it is no longer.

@@ -26,8 +26,9 @@ mod rate;
 pub use item::{ItemOutcome, ItemState, fingerprint, items, omissions, record_item, record_omission};
 pub use lock::{is_locked_here, join_run, lock, lock_holder};
 pub use migration::{
-    Begin, Format, FullIdentity, Migration, Phase, clear_error, create, drop_schema, full_identities, read,
-    record_error, record_full_identity, request_cutover, set_phase, set_source_read_only,
+    Begin, Format, FullIdentity, Migration, Phase, clear_error, create, drop_schema, forget_cutover,
+    full_identities, read, record_error, record_full_identity, request_cutover, set_phase,
+    set_source_read_only,
 };
 pub use part::{
     LARGE_OBJECTS, Part, PartProgress, Relation, Split, add_relation, claim, finish_part, forget_relation,

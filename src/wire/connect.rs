@@ -378,7 +378,7 @@ async fn log_in(config: &Config, side: Side, settings: &Settings, endpoint: Endp
     if let Some(options) = &config.options {
         parameters.push(("options", options));
     }
-    parameters.extend(settings.parameters());
+    parameters.extend(settings.parameters(side));
     // 3.0 unless the operator insists on 3.2, as libpq has it: some poolers refuse to negotiate.
     let version = match config.protocol_versions.0 {
         ProtocolVersion::V3_0 => frontend::VERSION_3_0,

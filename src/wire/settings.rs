@@ -1,9 +1,12 @@
 //! Settings of a session that make text exact and keep long work alive.
 
+use crate::config::Side;
+
 /// Settings that go into the startup packet, where they outrank those of the role, the database and the connection string's `options`.
 ///
-/// Text of dates, intervals, floats, bytea and names depends on the session (TRAPS 59): the same settings on
-/// both sides make COPY text and catalog definitions mean the same. All timeouts are off: a copy may take hours.
+/// Text of dates, intervals, floats, bytea, arrays and names depends on the session: the same settings on
+/// both sides make COPY text and catalog definitions mean the same. All timeouts are off: a copy may take hours. Warnings are asked for, as
+/// one of them is all that a server has to say of a publication that is gone.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
     replication: bool,
@@ -27,6 +30,8 @@ const SESSION: &[(&str, &str)] = &[
     ("default_transaction_deferrable", "off"),
     ("lc_monetary", "C"),
     ("xmloption", "content"),
+    ("array_nulls", "on"),
+    ("client_min_messages", "notice"),
     ("quote_all_identifiers", "off"),
     ("synchronize_seqscans", "off"),
 ];
@@ -49,10 +54,14 @@ impl Settings {
         self
     }
 
-    /// The startup packet's parameters, besides user, database and application name.
-    pub(super) fn parameters(&self) -> Vec<(&str, &str)> {
+    /// The startup packet's parameters for a server of this side, besides user, database and application name.
+    pub(super) fn parameters(&self, side: Side) -> Vec<(&str, &str)> {
         let mut parameters = vec![("client_encoding", self.client_encoding.as_deref().unwrap_or("UTF8"))];
         parameters.extend_from_slice(SESSION);
+        if side == Side::Source {
+            // A cutover makes the source's database read-only for everyone else.
+            parameters.push(("default_transaction_read_only", "off"));
+        }
         if self.replication {
             parameters.push(("replication", "database"));
         }

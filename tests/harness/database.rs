@@ -91,22 +91,10 @@ impl<'a> Database<'a> {
     pub(crate) fn hold(&self, sql: &str) -> Holder {
         let mut command = client("psql");
         command.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-d", &self.uri()]);
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("psql runs");
-        let stdin = child.stdin.as_mut().expect("stdin is piped");
-        writeln!(stdin, "{sql}\n\\echo held").expect("psql reads");
-        let mut said = String::new();
-        let stdout = child.stdout.as_mut().expect("stdout is piped");
-        while !said.ends_with("held\n") {
-            let mut byte = [0];
-            assert_eq!(stdout.read(&mut byte).expect("psql writes"), 1, "psql ended: {said}");
-            said.push(char::from(byte[0]));
-        }
-        Holder(child)
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut holder = Holder(command.spawn().expect("psql runs"));
+        holder.execute(sql);
+        holder
     }
 
     fn psql(&self, sql: &[u8]) -> Result<String, String> {
@@ -129,6 +117,22 @@ impl<'a> Database<'a> {
 /// A session that holds what it took; it ends when dropped.
 #[derive(Debug)]
 pub(crate) struct Holder(Child);
+
+impl Holder {
+    /// Runs more statements in the session.
+    #[track_caller]
+    pub(crate) fn execute(&mut self, sql: &str) {
+        let stdin = self.0.stdin.as_mut().expect("stdin is piped");
+        writeln!(stdin, "{sql}\n;\n\\echo held").expect("psql reads");
+        let mut said = String::new();
+        let stdout = self.0.stdout.as_mut().expect("stdout is piped");
+        while !said.ends_with("held\n") {
+            let mut byte = [0];
+            assert_eq!(stdout.read(&mut byte).expect("psql writes"), 1, "psql ended: {said}");
+            said.push(char::from(byte[0]));
+        }
+    }
+}
 
 impl Drop for Holder {
     fn drop(&mut self) {

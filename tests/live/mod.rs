@@ -2,9 +2,11 @@
 //!
 //! - [`moved`]: the whole way, undisturbed, between majors.
 //! - [`killed`]: the same with everything cut short at random.
+//! - [`cutover`]: what becomes of a cutover that fails, is stopped or is killed.
 //! - [`choices`]: what the options and the states of the source make of it.
 
 mod choices;
+mod cutover;
 mod killed;
 mod moved;
 mod writer;
@@ -88,7 +90,7 @@ fn wait_until(mut holds: impl FnMut() -> bool) {
 fn assert_source_is_clean(source: &Database<'_>) {
     let left = source.query(
         "SELECT slot_name FROM pg_replication_slots WHERE slot_name ~ '^pgstream' \
-         UNION ALL SELECT pubname FROM pg_publication WHERE pubname ~ '^pgstream'",
+           AND database = current_database() UNION ALL SELECT pubname FROM pg_publication WHERE pubname ~ '^pgstream'",
     );
     assert!(left.is_empty(), "left on the source: {left:?}");
 }

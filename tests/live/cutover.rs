@@ -1,0 +1,138 @@
+//! Cutovers that fail, are stopped or are killed: the source is usable again, or the next cutover does what is left.
+
+use super::{assert_equal, assert_source_is_clean, cutover, migrate, migrate_until_in_step, wait_until};
+use crate::harness::{Database, Random, server};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+const SCHEMA: &str = "CREATE TABLE p (id integer PRIMARY KEY, v text);
+    CREATE TABLE c (id serial PRIMARY KEY, p integer REFERENCES p);
+    INSERT INTO p SELECT i, 'v' FROM generate_series(1, 500) i; INSERT INTO c (p) SELECT id FROM p;
+    CREATE SEQUENCE loose INCREMENT -2; SELECT lo_from_bytea(77, 'abc');
+    CREATE MATERIALIZED VIEW m AS SELECT count(*) FROM p;";
+
+fn pair() -> (Database<'static>, Database<'static>) {
+    let (source, target) = (server(15).create_database("live"), server(18).create_database("live"));
+    source.execute(SCHEMA);
+    (source, target)
+}
+
+fn read_only(source: &Database<'_>) -> bool {
+    source.value("SHOW default_transaction_read_only") == "on"
+}
+
+#[test]
+fn a_cutover_that_is_killed_at_any_moment_is_run_again_until_it_is_done() {
+    let seed = std::env::var("PGSTREAM_SEED").ok().and_then(|text| text.parse().ok());
+    let seed: u64 = seed.unwrap_or_else(|| u64::from(std::process::id()));
+    println!("PGSTREAM_SEED={seed}");
+    let mut random = Random::new(seed);
+    let (source, target) = pair();
+    let mut running = migrate_until_in_step(&source, &target, &[]);
+    source.execute("UPDATE p SET v = 'w'; SELECT nextval('loose'), nextval('loose'), lo_put(77, 1, 'xyz')");
+    let mut kills = 0;
+    let finished = loop {
+        let mut cut = cutover(&source, &target)
+            .args(["--make-source-read-only", "--refresh-materialized-views"])
+            .spawn();
+        // The first ones fall into its first steps; sooner or later one gets through.
+        std::thread::sleep(Duration::from_millis(20 + random.below(60 + kills * 100)));
+        if cut.ended() {
+            let finished = cut.wait();
+            if finished.code == Some(0) {
+                break finished;
+            }
+            // What the last one was in may not have ended yet.
+            assert!(finished.stderr.contains("another pgstream"), "after {kills} kills: {finished:?}");
+            continue;
+        }
+        cut.kill();
+        kills += 1;
+        assert!(kills < 60, "no cutover gets through");
+        if random.below(3) == 0 && running.ended() {
+            // The operator may also take up following again, as long as that is possible.
+            running = migrate(&source, &target, &[]);
+        }
+    };
+    println!("{kills} kills");
+    finished.expect_words(&["done"]);
+    running.kill();
+    assert!(read_only(&source));
+    assert_equal(&source, &target);
+    assert_source_is_clean(&source);
+    migrate(&source, &target, &[]).wait().expect_code(0).expect_words(&["done already"]);
+}
+
+#[test]
+fn a_cutover_that_fails_gives_the_source_back_and_the_migration_goes_on() {
+    let (source, target) = pair();
+    migrate_until_in_step(&source, &target, &[]).signal("INT");
+    let cut = || cutover(&source, &target).args(["--make-source-read-only"]);
+
+    // Prepared transactions could be committed after the end.
+    source.execute("BEGIN; INSERT INTO p VALUES (1000, 'prepared'); PREPARE TRANSACTION 'pending'");
+    cut().run().expect_code(2).expect_words(&[
+        "prepared transactions",
+        "'pending'",
+        "COMMIT PREPARED",
+        "writable",
+    ]);
+    assert!(!read_only(&source));
+    source.execute("COMMIT PREPARED 'pending'");
+
+    // A change that the target refuses.
+    target.execute("ALTER TABLE p ADD CONSTRAINT narrow CHECK (id < 2000)");
+    source.execute("INSERT INTO p VALUES (2000, 'refused')");
+    cut().run().expect_code(1).expect_words(&["could not insert into table \"public.p\"", "writable again"]);
+    assert!(!read_only(&source));
+    target.execute("ALTER TABLE p DROP CONSTRAINT narrow");
+
+    // Stopped by the operator while it waits.
+    let lock = target.hold("BEGIN; LOCK TABLE p");
+    let stopped = cut().spawn();
+    wait_until(|| read_only(&source));
+    stopped.signal("INT");
+    drop(lock);
+    stopped.wait().expect_code(4).expect_words(&["same command", "writable again"]);
+    assert!(!read_only(&source));
+
+    // `migrate` follows again, and is not taken for one whose cutover is under way.
+    let mut running = migrate(&source, &target, &[]);
+    source.execute("INSERT INTO p VALUES (3000, 'later'); SELECT nextval('loose')");
+    wait_until(|| target.value("SELECT count(*) FROM p WHERE id = 3000") == "1");
+    assert!(!running.ended());
+    cut().run().expect_code(0);
+    running.wait().expect_code(0);
+    assert_equal(&source, &target);
+    assert_source_is_clean(&source);
+}
+
+#[test]
+fn what_is_committed_while_the_source_is_made_read_only_arrives() {
+    let (source, target) = pair();
+    let running = migrate_until_in_step(&source, &target, &[]);
+    let next = AtomicU64::new(10_000);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                // Until the database is read-only; sessions that are ended are followed by new ones.
+                loop {
+                    let from = next.fetch_add(200, Ordering::Relaxed);
+                    let sql: String = (from..from + 200)
+                        .map(|id| {
+                            format!("INSERT INTO p VALUES ({id}, 'late'); INSERT INTO c (p) VALUES ({id});\n")
+                        })
+                        .collect();
+                    match source.try_execute(&sql) {
+                        Err(said) if said.contains("read-only") => break,
+                        _ => {}
+                    }
+                }
+            });
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        cutover(&source, &target).args(["--make-source-read-only"]).run().expect_code(0);
+    });
+    running.wait().expect_code(0);
+    assert_equal(&source, &target);
+}
