@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Shows the main job from nothing: fetches PostgreSQL 13 and 18, builds pgstream, starts a server of each, fills the
-# first, and moves its database to the second. Everything it starts is stopped and removed at the end.
+# first, and moves its database to the second while an application writes to it. Everything it starts is stopped and
+# removed at the end.
 #
 #   tests/demo.sh [SCALE]      SCALE of pgbench's tables: 15 MB each; 10 if left out
 set -euo pipefail
@@ -32,7 +33,8 @@ home=$(mktemp -d /tmp/pgstream-demo.XXXXXX)
 if [ -n "$owner" ]; then chown "$owner" "$home"; fi
 server() { echo "$cache/servers/$1/package/native/bin"; }
 finish() {
-  local major
+  local major job
+  for job in $(jobs -p); do kill "$job" 2>/dev/null || true; done
   for major in $old $new; do
     (cd / && as_owner "$(server $major)/pg_ctl" -D "$home/$major" -m immediate stop >/dev/null 2>&1) || true
   done
@@ -46,7 +48,7 @@ start() { # MAJOR PORT
     cd /
     as_owner "$(server "$1")/initdb" -D "$home/$1" -U postgres -A trust -E UTF8 --locale C.UTF-8 >/dev/null
     as_owner "$(server "$1")/pg_ctl" -D "$home/$1" -l "$home/$1.log" -w start >/dev/null \
-      -o "-p $2 -c listen_addresses=127.0.0.1 -c unix_socket_directories=$home -c max_wal_size=2GB"
+      -o "-p $2 -c listen_addresses=127.0.0.1 -c unix_socket_directories=$home -c max_wal_size=2GB -c wal_level=logical"
   ) || { cat "$home/$1.log" >&2; exit 1; }
 }
 psql() { "$clients/psql" -XAtq -v ON_ERROR_STOP=1 "$@"; }
@@ -67,26 +69,60 @@ psql -d "$source" -c "SELECT format('%s tables, %s other objects, %s', count(*) 
   + (SELECT count(*) FROM pg_type WHERE oid >= 16384 AND typrelid = 0 AND typelem = 0),
   pg_size_pretty(pg_database_size(current_database()))) FROM pg_class WHERE oid >= 16384"
 
-say "would it work? (nothing is touched)"
-run "$pgstream" check --source "$source" --target "$target"
+log=$home/migrate.log
 
-say "move it"
-run "$pgstream" migrate --method copy --source "$source" --target "$target"
+say "an application writes to it, about 200 transactions a second, and does not stop"
+"$clients/pgbench" --no-vacuum --protocol prepared --client 4 --rate 200 --time 3600 "$source" >"$home/pgbench.log" 2>&1 &
+application=$!
+sleep 1
+psql -d "$source" -c "SELECT format('%s transactions so far', count(*)) FROM pgbench_history"
+
+say "would it work? (nothing is touched)"
+run "$pgstream" check --replica-identity full --source "$source" --target "$target" || [ $? = 2 ]
+
+say "move it: this goes on in the background until the cutover"
+printf '\033[36m$ %s\033[0m\n' "$pgstream migrate --method replication --replica-identity full --source $source --target $target &"
+"$pgstream" migrate --method replication --replica-identity full --source "$source" --target "$target" >"$log" 2>&1 &
+migration=$!
+in_step() { "$pgstream" status --json --source "$source" --target "$target" 2>/dev/null | grep -q '"status": *"syncing"'; }
+until in_step; do
+  if ! kill -0 $migration 2>/dev/null; then cat "$log"; exit 1; fi
+  sleep 0.5
+done
+cat "$log"
+
+say "kill it, as a crash would, and give the same command again: it goes on where it was"
+kill -9 $migration; wait $migration 2>/dev/null || true
+"$pgstream" migrate --method replication --replica-identity full --source "$source" --target "$target" >"$log" 2>&1 &
+migration=$!
+sleep 1
+until in_step; do
+  if ! kill -0 $migration 2>/dev/null; then cat "$log"; exit 1; fi
+  sleep 0.5
+done
 
 say "where does it stand?"
-run "$pgstream" status --target "$target"
+run "$pgstream" status --source "$source" --target "$target"
+
+say "stop the application, and cut over"
+kill $application; wait $application 2>/dev/null || true
+psql -d "$source" -c "SELECT format('the application wrote %s transactions', count(*)) FROM pgbench_history"
+code=0; run "$pgstream" cutover --source "$source" --target "$target" || code=$?
+# 3: done, and what is not on the target as on the source was named (the database of this demonstration has a table that leaves no log).
+[ $code = 0 ] || [ $code = 3 ]
+code=0; wait $migration || code=$?
+[ $code = 0 ] || [ $code = 3 ]
 
 say "is everything there?"
 run "$pgstream" verify --source "$source" --target "$target"
 
-say "the same command again: it is done, nothing is copied twice"
-run "$pgstream" migrate --method copy --source "$source" --target "$target"
-
 say "remove what pgstream kept on the target for itself"
 run "$pgstream" cleanup --yes --source "$source" --target "$target"
 
-say "for the doubtful: both servers count and add up the biggest table themselves"
+say "for the doubtful: both servers count and add up the busiest tables themselves"
 for uri in "$source" "$target"; do
-  psql -d "$uri" -c "SELECT format('PostgreSQL %s: %s accounts, checksum %s', current_setting('server_version'), count(*),
-    sum(('x' || substr(md5(a::text), 1, 15))::bit(60)::bigint)) FROM pgbench_accounts a"
+  for table in pgbench_accounts pgbench_history; do
+    psql -d "$uri" -c "SELECT format('PostgreSQL %s: %s rows of $table, checksum %s', current_setting('server_version'), count(*),
+      sum(('x' || substr(md5(t::text), 1, 15))::bit(60)::bigint)) FROM $table t"
+  done
 done

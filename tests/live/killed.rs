@@ -6,7 +6,7 @@ use super::writer::{Ends, IN_PARTS, SCHEMA, write};
 use super::{
     Pair, assert_equal, assert_source_is_clean, cutover, migrate, migrate_until_in_step, status, wait_until,
 };
-use crate::harness::Random;
+use crate::harness::{Database, Random};
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -21,19 +21,52 @@ fn whoever_dies_whenever_the_same_command_again_ends_equal() {
     let rounds = variable("PGSTREAM_ROUNDS", 6);
     println!("PGSTREAM_SEED={seed} PGSTREAM_ROUNDS={rounds}");
     let pair = Pair::start(15, 16);
-    let (source, target) = pair.databases(SCHEMA);
     let mut random = Random::new(seed);
-    let done = AtomicBool::new(false);
     let mut kills = BTreeMap::new();
+    let mut left = rounds;
+    while left > 0 {
+        let of_this = left.min(DEATHS);
+        left -= of_this;
+        die_and_end_equal(&pair, &mut random, of_this, &mut kills);
+    }
+    println!("who died, and in which phase: {kills:?}");
+}
+
+/// The phases that deaths of one migration wait for, in turn; a phase may be over by then.
+const WHEN: [&str; 10] =
+    ["", "pre-data", "copy", "copy", "copy", "post-data", "finish", "catch-up", "syncing", "syncing"];
+
+/// How often something dies in the course of one migration.
+const DEATHS: u64 = WHEN.len() as u64;
+
+/// How often whom, and in which phase.
+type Kills = BTreeMap<(&'static str, String), u64>;
+
+/// The migration's phase; empty while there are no state tables.
+fn phase(target: &Database<'_>) -> String {
+    target.try_execute("SELECT phase FROM pgstream.migration").unwrap_or_default().trim().to_owned()
+}
+
+/// Where a phase stands among the others.
+fn position(phase: &str) -> Option<usize> {
+    WHEN.iter().position(|at| *at == phase)
+}
+
+/// One migration, from an empty target to the cutover, in which something dies so many times.
+fn die_and_end_equal(pair: &Pair, random: &mut Random, deaths: u64, kills: &mut Kills) {
+    let (source, target) = pair.databases(SCHEMA);
+    let done = AtomicBool::new(false);
+    let writer_seed = random.below(u64::MAX) | 1;
     std::thread::scope(|scope| {
         let _ends = Ends(&done);
-        scope.spawn(|| write(&source, seed, &done));
-        while kills.values().sum::<u64>() < rounds {
+        scope.spawn(|| write(&source, writer_seed, &done));
+        let mut died = 0;
+        while died < deaths {
             let mut running = migrate(&source, &target, &IN_PARTS);
-            // The first rounds fall into the copy, later ones into the stream; now and then a copy is let through.
-            let longest = if random.below(4) == 0 { 6000 } else { 1500 };
-            let pause = Duration::from_millis(200 + random.below(longest));
             let who = ["pgstream", "pgstream", "source", "target"][random.below(4) as usize];
+            let wanted = WHEN[(died * DEATHS / deaths) as usize];
+            wait_until(|| running.ended() || position(&phase(&target)) >= position(wanted));
+            let pause = Duration::from_millis(random.below(if wanted == "syncing" { 2000 } else { 300 }));
             std::thread::sleep(pause);
             if running.ended() {
                 let said = running.wait();
@@ -41,12 +74,9 @@ fn whoever_dies_whenever_the_same_command_again_ends_equal() {
                 assert!(said.stderr.contains("another pgstream"), "after {kills:?}: {said:?}");
                 continue;
             }
-            let phase = target
-                .try_execute("SELECT phase FROM pgstream.migration")
-                .unwrap_or_default()
-                .trim()
-                .to_owned();
-            println!("{who} dies after {pause:?}, in phase {phase}");
+            let phase = phase(&target);
+            println!("{who} dies in phase {phase:?}");
+            died += 1;
             *kills.entry((who, phase)).or_default() += 1;
             match who {
                 "pgstream" => running.kill(),
@@ -60,7 +90,6 @@ fn whoever_dies_whenever_the_same_command_again_ends_equal() {
                 }
             }
         }
-        println!("who died, and in which phase: {kills:?}");
         let mut running = migrate_until_in_step(&source, &target, &IN_PARTS);
         running.kill();
     });
