@@ -75,7 +75,8 @@ impl Error {
     /// An ErrorResponse of a server, verbatim, with its own detail, hint and context.
     pub fn server(notice: Notice) -> Error {
         let kind = match notice.sqlstate().class() {
-            "08" => ErrorKind::Connection,
+            // A protocol violation would be one again.
+            "08" if notice.sqlstate().as_str() != "08P01" => ErrorKind::Connection,
             "57" if notice.sqlstate().is_shutdown() => ErrorKind::Connection,
             _ => ErrorKind::Failed,
         };

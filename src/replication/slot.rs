@@ -288,7 +288,15 @@ pub(super) async fn check_resume(
         ));
     }
     let start = checkpoint.applied;
-    if identity.timeline != checkpoint.timeline {
+    if identity.timeline < checkpoint.timeline {
+        return Err(Error::failed(format!(
+            "the source is on timeline {}, and the target has followed it to timeline {}",
+            identity.timeline, checkpoint.timeline
+        ))
+        .with_detail("It is a server from before a failover, or was restored from a backup.")
+        .with_hint("Name the server that is the primary now, in --source."));
+    }
+    if identity.timeline > checkpoint.timeline {
         let left = timeline_left(source, identity.timeline, checkpoint.timeline).await?;
         if left.is_some_and(|left| left < start) {
             return Err(Error::failed(

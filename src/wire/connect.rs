@@ -234,11 +234,9 @@ async fn fits(connection: &mut Connection, wanted: TargetSessionAttrs) -> Result
     if wanted == TargetSessionAttrs::Any {
         return Ok(());
     }
+    // A walsender knows the simple protocol alone.
     let rows = connection
-        .query(
-            "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_read_only')",
-            &[],
-        )
+        .simple("SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_read_only')")
         .await?;
     let row = rows.first();
     let standby = row.is_some_and(|r| r.is_true(0));

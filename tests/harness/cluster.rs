@@ -97,6 +97,7 @@ pub(crate) fn server(major: u32) -> &'static Cluster {
                 let port = port.parse().expect("the port file holds a port");
                 return Cluster { major, port, directory, password: false, shared: true };
             }
+            copy_data(&template(major), &directory);
             let cluster = Cluster::start_in(directory, major, &Options::default(), true);
             fs::write(port_file, cluster.port.to_string()).expect("the run's folder is writable");
             cluster
@@ -110,15 +111,42 @@ impl Cluster {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("own-{}-{number}", std::process::id());
-        Cluster::start_in(run::directory().join(name), major, options, false)
+        let directory = run::directory().join(name);
+        copy_data(&template(major), &directory);
+        Cluster::start_in(directory, major, options, false)
     }
 
+    /// Starts a hot standby of this cluster (PostgreSQL 12 or newer), which is stopped for a moment to be copied. Like one made by pg_basebackup,
+    /// it has no replication slots.
+    pub(crate) fn start_standby(&self) -> Cluster {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let slot = format!("standby_{number}");
+        self.postgres().execute(&format!("SELECT pg_create_physical_replication_slot('{slot}')"));
+        self.stop("fast");
+        let conninfo = format!("host=127.0.0.1 port={} user={SUPERUSER} dbname=postgres", self.port);
+        let mut settings = vec![
+            format!("primary_conninfo = '{conninfo}'"),
+            format!("primary_slot_name = '{slot}'"),
+            "hot_standby_feedback = on".to_owned(),
+            "wal_receiver_status_interval = '1s'".to_owned(),
+            "wal_retrieve_retry_interval = '100ms'".to_owned(),
+        ];
+        if self.major >= 17 {
+            settings.push("sync_replication_slots = on".to_owned());
+        }
+        let directory = run::directory().join(format!("standby-{}-{number}", std::process::id()));
+        copy_data(&self.directory.join("data"), &directory);
+        self.start_again();
+        let mut prepare = as_owner("bash");
+        prepare.args(["-c", "cd \"$1\" && rm -rf pg_replslot/* && touch standby.signal", "bash"]);
+        prepare.arg(directory.join("data"));
+        succeed(prepare);
+        Cluster::start_in(directory, self.major, &Options { settings, ..Options::default() }, false)
+    }
+
+    /// Starts a cluster whose data folder is in `directory`.
     fn start_in(directory: PathBuf, major: u32, options: &Options, shared: bool) -> Cluster {
-        let template = template(major);
-        make_owned(&directory);
-        let mut copy = as_owner("cp");
-        copy.arg("-a").arg(template).arg(directory.join("data"));
-        succeed(copy);
         if options.tls {
             make_certificates(&directory);
         }
@@ -171,6 +199,13 @@ impl Cluster {
         let mut stop = self.control();
         stop.args(["-w", "-m", mode, "stop"]);
         succeed(stop);
+    }
+
+    /// Makes a primary of a standby.
+    pub(crate) fn promote(&self) {
+        let mut promote = self.control();
+        promote.args(["-w", "-t", "60", "promote"]);
+        succeed(promote);
     }
 
     /// The server's major version.
@@ -230,7 +265,12 @@ impl Cluster {
 
     /// The database `postgres`, for statements about the cluster.
     pub(crate) fn postgres(&self) -> Database<'_> {
-        Database::new(self, "postgres".to_owned(), false)
+        self.database("postgres")
+    }
+
+    /// A database that is there, and stays when the handle goes.
+    pub(crate) fn database(&self, name: &str) -> Database<'_> {
+        Database::new(self, name.to_owned(), false)
     }
 }
 
@@ -263,6 +303,14 @@ fn template(major: u32) -> PathBuf {
         succeed(initdb);
         template
     })
+}
+
+/// Copies a data folder, of a server that doesn't run, into `directory`.
+fn copy_data(data: &Path, directory: &Path) {
+    make_owned(directory);
+    let mut copy = as_owner("cp");
+    copy.arg("-a").arg(data).arg(directory.join("data"));
+    succeed(copy);
 }
 
 fn make_owned(directory: &Path) {

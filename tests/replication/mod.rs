@@ -2,6 +2,7 @@
 
 mod changes;
 mod drift;
+mod failover;
 mod large;
 mod parts;
 mod positions;
