@@ -102,7 +102,8 @@ pub async fn read(connection: &mut Connection) -> Result<Database> {
     let dependencies = batch.add(dependency::dependencies());
     // On a target the setting would get into what the server stores as text: lists in settings, options of dictionaries.
     let answers = batch.run(connection).await;
-    if !connection.is_broken() {
+    // An error takes the setting back with its transaction, where there is one.
+    if answers.is_ok() || !(connection.is_broken() || connection.in_transaction()) {
         connection.execute(&format!("SET quote_all_identifiers = off{jit_back}")).await?;
     }
     let mut answers = answers?;

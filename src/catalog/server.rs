@@ -62,6 +62,26 @@ pub async fn heap_pages(connection: &mut Connection, relations: &[u32]) -> Resul
     rows.iter().map(|row| Ok(row.optional(0)?.unwrap_or(0))).collect()
 }
 
+/// Tables (by OID) which the session's snapshot sees in another file, or under another name, than they are now, as `schema.name`. Functions of
+/// the server see what is committed now, a query of the catalogs sees what its snapshot does; a lock on a table keeps both as they are.
+pub async fn rewritten(connection: &mut Connection, tables: &[u32]) -> Result<Vec<String>> {
+    if tables.is_empty() {
+        return Ok(Vec::new());
+    }
+    let list = tables.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+    let rows = connection
+        .query(
+            &format!(
+                "SELECT n.nspname || '.' || c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+                 WHERE c.oid = ANY ('{{{list}}}'::oid[]) AND (pg_catalog.pg_relation_filenode(c.oid) IS DISTINCT FROM c.relfilenode \
+                   OR pg_catalog.to_regclass(pg_catalog.format('%I.%I', n.nspname, c.relname))::oid IS DISTINCT FROM c.oid) ORDER BY 1"
+            ),
+            &[],
+        )
+        .await?;
+    rows.iter().map(|row| row.value(0)).collect()
+}
+
 /// A session that keeps others from a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Blocker {

@@ -15,6 +15,7 @@ use super::large_object;
 use super::part::{SMALL, SMALL_PARTS, TableJob, copy_part};
 use super::post_data::{PostData, Work};
 use super::snapshot::{self, Snapshot};
+use crate::catalog::server::rewritten;
 use crate::config::{Config, Side};
 use crate::ddl;
 use crate::error::{Error, ErrorKind, Result};
@@ -262,25 +263,36 @@ const LOCK_WAIT: &str = "500ms";
 
 /// Locks the tables of these parts; `false` where another session's TRUNCATE or ALTER TABLE waits for the snapshot's holder to let them go. The server
 /// puts a worker behind it in the queue, and so both would wait for ever; the holder itself, which has the lock, may still read.
+///
+/// A holder whose session was lost has let go of its locks: that no table was rewritten since is made sure of once more.
 async fn share(copy: &Copy, parts: &[Part], source: &mut Connection) -> Result<bool> {
-    let tables: Vec<String> = parts
-        .iter()
-        .filter_map(|part| copy.tables.get(&part.relation))
-        .map(|job| format!("ONLY {}", qualified(&job.table.schema, &job.table.name)))
-        .collect();
+    let tables: Vec<&Table> =
+        parts.iter().filter_map(|part| copy.tables.get(&part.relation)).map(|job| &job.table).collect();
     if tables.is_empty() {
         return Ok(true);
     }
+    let names: Vec<String> =
+        tables.iter().map(|table| format!("ONLY {}", qualified(&table.schema, &table.name))).collect();
     let tried = source
         .pipeline(&[
             "SAVEPOINT locks".to_owned(),
             format!("SET LOCAL lock_timeout = '{LOCK_WAIT}'"),
-            format!("LOCK TABLE {} IN ACCESS SHARE MODE", tables.join(", ")),
+            format!("LOCK TABLE {} IN ACCESS SHARE MODE", names.join(", ")),
             "SET LOCAL lock_timeout = 0".to_owned(),
             "RELEASE locks".to_owned(),
         ])
         .await;
-    let Err(failure) = tried else { return Ok(true) };
+    let Err(failure) = tried else {
+        let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
+        return match rewritten(source, &oids).await?.first() {
+            None => Ok(true),
+            Some(table) => Err(Error::failed(format!(
+                "could not copy table \"{table}\": it was truncated, rewritten or renamed on the source after the snapshot was taken"
+            ))
+            .with_detail("The session that kept it locked was lost.")
+            .with_hint("Run the same command again: what is done is kept, and the rest is copied from a new snapshot.")),
+        };
+    };
     if source.is_broken() {
         return Err(failure.error);
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::catalog::server::{Blocker, blockers};
+use crate::catalog::server::{Blocker, blockers, rewritten};
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
 use crate::schema::table::Table;
@@ -64,7 +64,8 @@ pub async fn limit(session: &mut Connection, limit: Duration) -> Result<()> {
 }
 
 /// Locks every table with rows in ACCESS SHARE mode for the transaction of `holder`; `observer` is another session of the source. Waits
-/// at most `limit` in all.
+/// at most `limit` in all. Names the tables that are no longer, or no longer in the same file, what the holder's snapshot says they are;
+/// not all tables may be locked then.
 ///
 /// # Errors
 /// A table that another session keeps locked (it is named, with the session), or one without SELECT privilege. A cancelled `stop`.
@@ -75,7 +76,7 @@ pub(super) async fn share(
     limit: Duration,
     progress: &Progress,
     stop: &CancellationToken,
-) -> Result<()> {
+) -> Result<Vec<String>> {
     let tables: Vec<&Table> = tables.iter().filter(|table| table.has_rows()).collect();
     let begun = Instant::now();
     for batch in tables.chunks(BATCH) {
@@ -95,13 +96,23 @@ pub(super) async fn share(
                 .await;
             let Err(failure) = tried else { break };
             let error = failure.error;
-            if holder.is_broken() || error.sqlstate().is_none_or(|s| s.as_str() != "55P03") {
-                return Err(explain(error, observer));
+            if holder.is_broken() {
+                return Err(error.context(COULD_NOT));
             }
             if stop.is_cancelled() {
                 return Err(Error::new(ErrorKind::Stopped, "stopped on request"));
             }
             holder.execute("ROLLBACK TO locks").await?;
+            let state = error.sqlstate();
+            match state.as_ref().map(|s| s.as_str()) {
+                Some("55P03") => {}
+                // Dropped or renamed: there is no such table, no such schema, or something else of that name.
+                Some("42P01" | "3F000" | "42809") => {
+                    let moved = rewritten(holder, &oids).await?;
+                    return if moved.is_empty() { Err(explain(error, observer)) } else { Ok(moved) };
+                }
+                _ => return Err(explain(error, observer)),
+            }
             let in_the_way = blockers(observer, Some(&oids)).await?;
             if begun.elapsed() >= limit {
                 return Err(timed_out(error.context(COULD_NOT), &in_the_way));
@@ -115,7 +126,8 @@ pub(super) async fn share(
             }
         }
     }
-    Ok(())
+    let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
+    rewritten(holder, &oids).await
 }
 
 fn timed_out(mut error: Error, blockers: &[Blocker]) -> Error {

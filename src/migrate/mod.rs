@@ -17,6 +17,7 @@
 pub mod check;
 pub mod cutover;
 pub mod locks;
+mod point;
 mod relations;
 mod restart;
 mod stream;
@@ -28,6 +29,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use self::point::Point;
 use crate::catalog::{self, server::Identity};
 use crate::config::{Config, Side};
 use crate::copy::{self, Copy, PostData, Snapshot, SourceTables, SplitRule, Workers};
@@ -379,24 +381,7 @@ impl Run<'_> {
         migration: &Migration,
     ) -> Result<()> {
         locks::wait(&mut source, self.options.lock_wait, self.progress, self.stop).await?;
-        let mut snapshot = if self.method == Method::Copy {
-            Snapshot::export(&self.options.source).await?
-        } else {
-            self.stream_snapshot(&mut source, target, migration).await?
-        };
-        self.progress.set_phase("reading the source's schema");
-        locks::limit(snapshot.connection(), self.options.lock_wait).await?;
-        let mut database = catalog::read(snapshot.connection()).await?;
-        stream::forget_given_identities(target, &mut database.tables).await?;
-        locks::share(
-            snapshot.connection(),
-            &mut source,
-            &database.tables,
-            self.options.lock_wait,
-            self.progress,
-            self.stop,
-        )
-        .await?;
+        let Point { snapshot, database } = self.point(&mut source, target, migration).await?;
         let wanted =
             ddl::Options { database: Some(self.options.target.dbname.clone()), ..self.options.ddl.clone() };
         let plan = ddl::plan(&database, &wanted, target.version())?;

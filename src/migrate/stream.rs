@@ -129,7 +129,7 @@ impl Run<'_> {
             if planned && !open {
                 return Snapshot::export(&options.source).await;
             }
-            let created = self.create_slot(&format!("{slot}_copy"), true).await?;
+            let created = self.create_slot(source, &format!("{slot}_copy"), true).await?;
             return adopt(&options.source, created).await;
         }
         // Nothing is copied under a slot that has no checkpoint.
@@ -146,7 +146,7 @@ impl Run<'_> {
             Connection::connect(&options.source, Side::Source, &Settings::replication()).await?;
         let system = replication::identify_system(&mut walsender).await?;
         walsender.close().await;
-        let created = self.create_slot(slot, false).await?;
+        let created = self.create_slot(source, slot, false).await?;
         target
             .pipeline(&checkpoint::create(
                 &system.system_identifier,
@@ -158,8 +158,12 @@ impl Run<'_> {
         adopt(&options.source, created).await
     }
 
-    async fn create_slot(&self, name: &str, temporary: bool) -> Result<CreatedSlot> {
+    async fn create_slot(&self, source: &mut Connection, name: &str, temporary: bool) -> Result<CreatedSlot> {
         self.progress.set_phase("creating the replication slot");
+        if temporary {
+            // The session of the last one may not have ended yet.
+            replication::drop_slot(source, name).await?;
+        }
         let request = SlotRequest { name, temporary, timeout: self.options.slot_timeout };
         let mut told = false;
         replication::create_slot(&self.options.source, &request, |blockers| {

@@ -2,9 +2,11 @@
 //!
 //! - [`moved`]: the whole way, undisturbed, between majors.
 //! - [`killed`]: the same with everything cut short at random.
+//! - [`altered`]: with tables of the source truncated, rewritten, renamed, dropped and made meanwhile.
 //! - [`cutover`]: what becomes of a cutover that fails, is stopped or is killed.
 //! - [`choices`]: what the options and the states of the source make of it.
 
+mod altered;
 mod choices;
 mod cutover;
 mod killed;
@@ -61,7 +63,12 @@ fn status(source: &Database<'_>, target: &Database<'_>) -> Option<Value> {
 /// Begins a migration and waits until it says that it is in step.
 #[track_caller]
 fn migrate_until_in_step(source: &Database<'_>, target: &Database<'_>, arguments: &[&str]) -> Running {
-    let mut running = migrate(source, target, arguments);
+    until_in_step(source, target, migrate(source, target, arguments))
+}
+
+/// Waits until a running migration says that it is in step.
+#[track_caller]
+fn until_in_step(source: &Database<'_>, target: &Database<'_>, mut running: Running) -> Running {
     let begin = Instant::now();
     loop {
         let seen = status(source, target);

@@ -1,0 +1,111 @@
+//! The point that a run copies the source at: a snapshot, the definitions that it sees, and a lock on every table.
+//!
+//! In: the state tables, and the source as it is. Out: a [`Point`], at which nothing can change any more what a COPY of any table
+//! gives. What may fail: a lock that isn't granted in time, and a source whose tables are rewritten faster than they can be locked.
+//!
+//! # Why a snapshot alone is not enough
+//! A snapshot holds still the versions of rows, not the files they are in. TRUNCATE, and every ALTER TABLE that writes a table anew, give it a
+//! new file whose rows all look younger than any older snapshot: a COPY under that snapshot finds nothing, without an error (the manual's
+//! chapter "MVCC Caveats"). For the stream such a change, once committed, lies at or past the snapshot, or before it:
+//! - committed before the snapshot: the snapshot sees the new rows, and the stream's filter leaves the TRUNCATE out. Right.
+//! - committed after the tables are locked: it can't, since it waits for the lock. Right.
+//! - committed in between: the copy would lack rows which the snapshot sees, and changes of these rows, which come before the TRUNCATE in the stream,
+//!   would not find them. So this is looked for once every lock is held, and where it is found, everything is taken again from a newer
+//!   snapshot, which sees the rewritten table as it is.
+//!
+//! Nothing has been copied under a snapshot that is given up. The newer one stands at a position of its own, which is stored with each part that
+//! is copied under it; the stream leaves out what committed before that position, part by part. Hence each change still arrives exactly once.
+
+use super::{Method, Run, locks, stream};
+use crate::catalog;
+use crate::copy::Snapshot;
+use crate::error::{Error, Result};
+use crate::schema::Database;
+use crate::schema::table::Table;
+use crate::state::Migration;
+use crate::wire::Connection;
+
+/// How many snapshots are tried. All but the first lock the tables at once, so few rewrites get in between.
+const TRIES: u32 = 6;
+
+/// See the module.
+pub(super) struct Point {
+    /// Its session holds the locks.
+    pub(super) snapshot: Snapshot,
+    /// The source's definition at the snapshot.
+    pub(super) database: Database,
+}
+
+impl Run<'_> {
+    /// Takes a snapshot that all tables can be copied under.
+    pub(super) async fn point(
+        &self,
+        source: &mut Connection,
+        target: &mut Connection,
+        migration: &Migration,
+    ) -> Result<Point> {
+        // As the last try knew them.
+        let mut tables: Vec<Table> = Vec::new();
+        let mut attempt = 1;
+        loop {
+            self.check_stop()?;
+            let mut snapshot = if self.method == Method::Copy {
+                Snapshot::export(&self.options.source).await?
+            } else {
+                self.stream_snapshot(source, target, migration).await?
+            };
+            self.progress.set_phase("reading the source's schema");
+            // Reading the definitions takes its time, so that what is known to be there is locked before.
+            self.share(&mut snapshot, source, &tables).await?;
+            locks::limit(snapshot.connection(), self.options.lock_wait).await?;
+            let changed = match catalog::read(snapshot.connection()).await {
+                Ok(mut database) => {
+                    stream::forget_given_identities(target, &mut database.tables).await?;
+                    let rewritten = self.share(&mut snapshot, source, &database.tables).await?;
+                    if rewritten.is_empty() {
+                        return Ok(Point { snapshot, database });
+                    }
+                    tables = database.tables;
+                    too_new(&rewritten)
+                }
+                Err(error) if snapshot.connection().is_broken() || !is_gone(&error) => return Err(error),
+                // The snapshot sees something that is no longer there to be described.
+                Err(error) => error.context("could not read the source's schema"),
+            };
+            if attempt == TRIES {
+                return Err(changed.with_hint(
+                    "Run the same command again while nothing truncates or alters tables of the source; what is done is kept.",
+                ));
+            }
+            self.progress.note(format!("taking another snapshot of the source: {changed}"));
+            snapshot.release().await;
+            attempt += 1;
+        }
+    }
+
+    async fn share(
+        &self,
+        snapshot: &mut Snapshot,
+        source: &mut Connection,
+        tables: &[Table],
+    ) -> Result<Vec<String>> {
+        let (limit, progress) = (self.options.lock_wait, self.progress);
+        locks::share(snapshot.connection(), source, tables, limit, progress, self.stop).await
+    }
+}
+
+fn too_new(rewritten: &[String]) -> Error {
+    let named = rewritten.first().map(String::as_str).unwrap_or_default();
+    let more =
+        if rewritten.len() > 1 { format!(", and {} more", rewritten.len() - 1) } else { String::new() };
+    Error::failed(format!(
+        "table \"{named}\"{more} was truncated, rewritten or renamed after the snapshot was taken"
+    ))
+}
+
+/// The server speaks of an object that it looked for in vain: undefined in one way or another, or (as an internal error) not in its catalogs.
+fn is_gone(error: &Error) -> bool {
+    error
+        .sqlstate()
+        .is_some_and(|s| matches!(s.as_str(), "42P01" | "42703" | "42704" | "42883" | "3F000" | "XX000"))
+}
