@@ -18,3 +18,4 @@ mod resume;
 mod schema;
 mod servers;
 mod tls;
+mod whole_servers;

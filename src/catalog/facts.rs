@@ -37,6 +37,8 @@ pub struct Server {
     pub superuser: bool,
     /// CREATEROLE.
     pub create_role: bool,
+    /// CREATEDB.
+    pub create_database: bool,
     /// CREATE on the database.
     pub may_create: bool,
     /// More sessions that the server has room for, for this role and database.
@@ -92,6 +94,7 @@ pub async fn read(connection: &mut Connection) -> Result<Server> {
            pg_catalog.current_setting('default_transaction_read_only') = 'on'
              OR pg_catalog.current_setting('transaction_read_only') = 'on' AS read_only,
            r.rolname AS user, r.rolsuper AS superuser, r.rolcreaterole AS create_role,
+           r.rolcreatedb AS create_database,
            pg_catalog.has_database_privilege(d.oid, 'CREATE') AS may_create,
            least(
              pg_catalog.current_setting('max_connections')::int8

@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::catalog::role::Scope;
+use crate::error::Error;
 use crate::migrate;
+use crate::schema::pattern;
 
 /// Moves PostgreSQL databases from one server to another.
 #[derive(Debug, Parser)]
@@ -107,16 +110,67 @@ pub(super) struct Migrate {
     /// Only check, as pgstream check does
     #[arg(long, conflicts_with = "restart")]
     pub(super) validate: bool,
-    /// Don't create roles that the target lacks
-    #[arg(long)]
-    pub(super) no_roles: bool,
     /// Wait at most this long for a lock on a source table (such as 30s; a plain number is milliseconds)
     #[arg(long, value_name = "TIMEOUT", value_parser = duration, default_value = "30s")]
     pub(super) lock_wait_timeout: Duration,
+    /// Don't create target databases that aren't there
+    #[arg(long)]
+    pub(super) no_create_database: bool,
+    #[command(flatten)]
+    pub(super) databases: Databases,
+    #[command(flatten)]
+    pub(super) roles: Roles,
     #[command(flatten)]
     pub(super) replication: Replication,
     #[command(flatten)]
     pub(super) content: Content,
+}
+
+/// Which databases of the servers.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Whole servers")]
+pub(super) struct Databases {
+    /// All databases of the server; --source and --target name any database of each
+    #[arg(long)]
+    pub(super) all_databases: bool,
+    /// Leave out databases whose names match a pattern of psql's; a list with commas, and more than once
+    #[arg(long, value_name = "PATTERN", requires = "all_databases")]
+    pub(super) exclude_database: Vec<String>,
+    /// Work on this many databases at the same time
+    #[arg(long, value_name = "N", requires = "all_databases", default_value = "2", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(super) database_jobs: u16,
+}
+
+/// What is done about roles.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Roles")]
+pub(super) struct Roles {
+    /// Don't create roles that the target lacks
+    #[arg(long)]
+    pub(super) no_roles: bool,
+    /// Leave out roles whose names match a pattern of psql's; a list with commas, and more than once
+    #[arg(long, value_name = "PATTERN")]
+    pub(super) exclude_role: Vec<String>,
+    /// What becomes of the passwords of created roles
+    #[arg(long, value_enum, default_value = "keep")]
+    pub(super) role_passwords: RolePasswords,
+    /// Write placeholder passwords into this password file, which nobody else may read
+    #[arg(long, value_name = "FILE")]
+    pub(super) role_password_file: Option<PathBuf>,
+    /// Show placeholder passwords in the report
+    #[arg(long)]
+    pub(super) show_passwords: bool,
+}
+
+/// Passwords of created roles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum RolePasswords {
+    /// As stored on the source; placeholders where the source doesn't show them
+    Keep,
+    /// A random one for each role that may log in
+    Placeholder,
+    /// None
+    None,
 }
 
 /// What concerns the method replication.
@@ -182,6 +236,8 @@ pub(super) struct Cutover {
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(super) jobs: Option<u16>,
     #[command(flatten)]
+    pub(super) databases: Databases,
+    #[command(flatten)]
     pub(super) replication: Replication,
     #[command(flatten)]
     pub(super) content: Content,
@@ -199,6 +255,13 @@ pub(super) struct Check {
     /// Connections that the copy would open to each server
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(super) jobs: Option<u16>,
+    /// Target databases that aren't there would not be created
+    #[arg(long)]
+    pub(super) no_create_database: bool,
+    #[command(flatten)]
+    pub(super) databases: Databases,
+    #[command(flatten)]
+    pub(super) roles: Roles,
     #[command(flatten)]
     pub(super) content: Content,
 }
@@ -212,6 +275,8 @@ pub(super) struct Status {
     /// Time between two looks, with --watch
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "2s", requires = "watch")]
     pub(super) interval: Duration,
+    #[command(flatten)]
+    pub(super) databases: Databases,
 }
 
 /// `pgstream verify`.
@@ -226,6 +291,8 @@ pub(super) struct Verify {
     /// Compare only rows, sequences and large objects
     #[arg(short = 'a', long, conflicts_with = "schema_only")]
     pub(super) data_only: bool,
+    #[command(flatten)]
+    pub(super) databases: Databases,
     #[command(flatten)]
     pub(super) content: Content,
 }
@@ -257,6 +324,8 @@ pub(super) struct Cleanup {
     /// Don't ask
     #[arg(short, long)]
     pub(super) yes: bool,
+    #[command(flatten)]
+    pub(super) databases: Databases,
 }
 
 /// What of the schema is left out; pg_dump's options.
@@ -313,6 +382,46 @@ impl From<ReplicaIdentity> for migrate::ReplicaIdentityPolicy {
             ReplicaIdentity::Skip => migrate::ReplicaIdentityPolicy::Skip,
         }
     }
+}
+
+impl Databases {
+    /// Regular expressions of the names that are left out.
+    pub(super) fn excluded(&self) -> crate::error::Result<Vec<String>> {
+        expressions("--exclude-database", &self.exclude_database)
+    }
+}
+
+impl Roles {
+    /// The options of the roles of `scope`.
+    pub(super) fn options(&self, scope: Scope) -> crate::error::Result<migrate::roles::Options> {
+        Ok(migrate::roles::Options {
+            make: !self.no_roles,
+            exclude: expressions("--exclude-role", &self.exclude_role)?,
+            scope,
+            passwords: match self.role_passwords {
+                RolePasswords::Keep => migrate::roles::Passwords::Keep,
+                RolePasswords::Placeholder => migrate::roles::Passwords::Placeholder,
+                RolePasswords::None => migrate::roles::Passwords::None,
+            },
+            password_file: self.role_password_file.clone(),
+            show_passwords: self.show_passwords,
+        })
+    }
+}
+
+/// The regular expressions of patterns of names that have no schema.
+fn expressions(option: &str, values: &[String]) -> crate::error::Result<Vec<String>> {
+    let patterns = values.iter().flat_map(|value| pattern::split_list(value));
+    patterns
+        .map(|pattern| {
+            let mut parts = pattern::regular_expressions(&pattern);
+            match (parts.pop(), parts.is_empty()) {
+                (Some(expression), true) => Ok(expression),
+                _ => Err(Error::usage(format!("invalid {option} value: \"{pattern}\""))
+                    .with_hint("Put a name that holds a dot into double quotes.")),
+            }
+        })
+        .collect()
 }
 
 impl Content {

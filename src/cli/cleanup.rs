@@ -5,7 +5,7 @@
 use serde_json::json;
 
 use super::args::Cleanup;
-use super::{Context, Outcome};
+use super::{Context, Outcome, server};
 use crate::cleanup::{self, Leftover, Traces};
 use crate::config::{Config, Side};
 use crate::error::{Error, ErrorKind, Result};
@@ -14,10 +14,41 @@ use crate::state;
 use crate::wire::{Connection, Settings};
 
 pub(super) async fn run(context: &Context<'_>, options: &Cleanup) -> Result<Outcome> {
-    let mut target = reach(context, Some(context.servers.needed(Side::Target)?), Side::Target).await?;
-    let named = context.servers.named(Side::Source)?;
-    let unnamed = named.is_none();
-    let mut source = reach(context, named, Side::Source).await?;
+    let target = context.servers.needed(Side::Target)?;
+    let source = context.servers.named(Side::Source)?;
+    if !options.databases.all_databases {
+        let (removed, left) = clean(context, options, target, source).await?;
+        return report(context, &removed, &left);
+    }
+    let migrated = server::migrated(&target, &options.databases.excluded()?).await?;
+    let (mut removed, mut left, mut failed) = (Vec::new(), Vec::new(), false);
+    for name in &migrated.names {
+        let source = source.as_ref().map(|source| source.with_dbname(name));
+        match clean(context, options, target.with_dbname(name), source).await {
+            Ok((mut gone, mut stays)) => {
+                removed.append(&mut gone);
+                left.append(&mut stays);
+            }
+            Err(error) => {
+                failed = true;
+                context.ui.failure(&error.context(format!("database \"{name}\"")));
+            }
+        }
+    }
+    let outcome = report(context, &removed, &left)?;
+    Ok(if failed { outcome.worse(Outcome::Failed) } else { outcome })
+}
+
+/// Cleans up one database; what was removed, and what is left on a source that can't be reached.
+async fn clean(
+    context: &Context<'_>,
+    options: &Cleanup,
+    target: Config,
+    source: Option<Config>,
+) -> Result<(Vec<Leftover>, Vec<Leftover>)> {
+    let mut target = reach(context, Some(target), Side::Target).await?;
+    let unnamed = source.is_none();
+    let mut source = reach(context, source, Side::Source).await?;
     if source.is_none() && target.is_none() {
         return Err(Error::connection("no server can be reached, so nothing was removed"));
     }
@@ -47,7 +78,7 @@ pub(super) async fn run(context: &Context<'_>, options: &Cleanup) -> Result<Outc
         (None, _) => {}
     }
     if found.is_empty() {
-        return report(context, &[], &left);
+        return Ok((found, left));
     }
     confirm(context, options, &found)?;
     if let Some(source) = &mut source {
@@ -66,7 +97,7 @@ pub(super) async fn run(context: &Context<'_>, options: &Cleanup) -> Result<Outc
     {
         cleanup::remove_from_target(target).await?;
     }
-    report(context, &found, &left)
+    Ok((found, left))
 }
 
 /// A session of a side; `None`, with a warning, where it can't be reached.

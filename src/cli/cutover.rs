@@ -1,20 +1,22 @@
 //! `pgstream cutover`: the last changes, then the target stands on its own.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::args::{self, Cutover};
 use super::migrate::{base, report};
-use super::{Context, Outcome, view};
+use super::{Context, Outcome, server, view};
 use crate::error::Result;
+use crate::migrate::server::{Moved, ServerOutcome, each, for_database};
 use crate::migrate::{Method, Options, cutover};
 use crate::progress::Progress;
 
+const NEXT: &str = "point the application at the target; pgstream verify compares both, pgstream cleanup removes the migration's record";
+
 pub(super) async fn run(context: &Context<'_>, arguments: &Cutover) -> Result<Outcome> {
     let jobs = arguments.jobs.map_or_else(args::default_jobs, usize::from);
-    let options = Options {
-        method: Method::Replication,
-        ..base(context, &arguments.content, &arguments.replication, jobs)?
-    };
+    let options = base(context, &arguments.content, &arguments.databases, jobs)?;
+    let options = Options { method: Method::Replication, ..arguments.replication.apply(options) };
     let asked = cutover::Cutover {
         max_lag: arguments.max_lag,
         patience: arguments.timeout,
@@ -22,9 +24,40 @@ pub(super) async fn run(context: &Context<'_>, arguments: &Cutover) -> Result<Ou
         refresh_materialized_views: arguments.refresh_materialized_views,
     };
     let progress = Arc::new(Progress::default());
-    let work = cutover::cutover(&options, &asked, &progress, &context.stop);
-    let outcome = view::show(context.ui, &progress, work).await?;
-    let ended = report(context, &options, &outcome)?;
-    context.ui.note("point the application at the target; pgstream verify compares both, pgstream cleanup removes the migration's record");
+    let ended = if arguments.databases.all_databases {
+        let excluded = arguments.databases.excluded()?;
+        let work = all(context, &options, &excluded, &asked, &progress);
+        let outcome = view::show(context.ui, &progress, work).await?;
+        server::report(context, &options, outcome)?
+    } else {
+        let work = cutover::cutover(&options, &asked, &progress, &context.stop);
+        let outcome = view::show(context.ui, &progress, work).await?;
+        report(context, &options, &outcome)?
+    };
+    context.ui.note(NEXT);
     Ok(ended)
+}
+
+/// Each database of the target that holds a migration.
+async fn all(
+    context: &Context<'_>,
+    options: &Options,
+    excluded: &[String],
+    asked: &cutover::Cutover,
+    progress: &Arc<Progress>,
+) -> Result<ServerOutcome> {
+    let begun = Instant::now();
+    let migrated = server::migrated(&options.target, excluded).await?;
+    progress.set_phase("cutting over databases");
+    let results = each(&migrated.names, progress, |name, progress| {
+        let (options, asked) = (for_database(options, &name), asked.clone());
+        let stop = context.stop.clone();
+        async move {
+            let _turn = options.turns.clone().acquire_owned().await;
+            cutover::cutover(&options, &asked, &progress, &stop).await
+        }
+    })
+    .await;
+    let databases = results.into_iter().map(|(name, result)| Moved { name, result }).collect();
+    Ok(ServerOutcome { databases, passed_over: migrated.passed_over, elapsed: begun.elapsed() })
 }

@@ -10,6 +10,7 @@ mod cutover;
 mod log;
 mod migrate;
 mod schema;
+mod server;
 mod servers;
 mod size;
 mod status;
@@ -37,6 +38,25 @@ enum Outcome {
     Blocked,
     /// Finished, with differences or skipped objects that were printed (exit code 3).
     Differences,
+    /// Some of the databases failed; their errors were printed (exit code 1).
+    Failed,
+    /// Stopped on request, in the middle of some of the databases (exit code 4).
+    Stopped,
+}
+
+impl Outcome {
+    /// What two databases' outcomes are together: the graver one.
+    fn worse(self, other: Outcome) -> Outcome {
+        let gravity = |outcome| match outcome {
+            Outcome::Done => 0,
+            Outcome::Differences => 1,
+            Outcome::Blocked => 2,
+            Outcome::Failed => 3,
+            // What was stopped goes on by the same command, which then says what fails.
+            Outcome::Stopped => 4,
+        };
+        if gravity(other) > gravity(self) { other } else { self }
+    }
 }
 
 /// What every command gets.
@@ -67,6 +87,8 @@ pub fn main() -> ExitCode {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Blocked) => ExitCode::from(2),
         Ok(Outcome::Differences) => ExitCode::from(3),
+        Ok(Outcome::Failed) => exit_code(ErrorKind::Failed),
+        Ok(Outcome::Stopped) => exit_code(ErrorKind::Stopped),
         Err(error) => {
             ui.error(&error);
             exit_code(error.kind())

@@ -7,7 +7,7 @@ mod stream;
 use serde_json::{Value, json};
 
 use super::args;
-use super::{Context, Outcome, size};
+use super::{Context, Outcome, server, size};
 use crate::catalog::activity::{RunningCopy, running_copies};
 use crate::config::{Config, Side};
 use crate::ddl::NotCopied;
@@ -17,20 +17,55 @@ use crate::wire::{Connection, Settings};
 use stream::Stream;
 
 pub(super) async fn run(context: &Context<'_>, options: &args::Status) -> Result<Outcome> {
-    let config = context.servers.needed(Side::Target)?;
+    let target = context.servers.needed(Side::Target)?;
     let source = context.servers.named(Side::Source)?;
+    let excluded = options.databases.excluded()?;
     loop {
-        let status = read(&config, source.as_ref()).await?;
-        if context.ui.manner().json {
-            context.ui.json(&status.object())?;
+        let all = if options.databases.all_databases {
+            every(&target, source.as_ref(), &excluded).await?
         } else {
-            context.ui.print(&status.text())?;
+            vec![read(&target, source.as_ref()).await?]
+        };
+        if context.ui.manner().json {
+            context.ui.json(&object(&all))?;
+        } else {
+            context.ui.print(&all.iter().map(Status::text).collect::<Vec<_>>().join("\n"))?;
         }
-        if !options.watch || !["running", "syncing"].contains(&status.word()) {
+        let goes_on = all.iter().any(|status| ["running", "syncing"].contains(&status.word()));
+        if !options.watch || !goes_on {
             return Ok(Outcome::Done);
         }
         tokio::time::sleep(options.interval).await;
     }
+}
+
+/// The status of each database of the target that holds a migration.
+async fn every(target: &Config, source: Option<&Config>, excluded: &[String]) -> Result<Vec<Status>> {
+    let migrated = server::migrated(target, excluded).await?;
+    if migrated.names.is_empty() {
+        return Err(Error::usage("no database of the target holds a migration")
+            .with_hint("Begin one with pgstream migrate, or name another server in --target."));
+    }
+    let mut all = Vec::new();
+    for name in &migrated.names {
+        let source = source.map(|source| source.with_dbname(name));
+        all.push(read(&target.with_dbname(name), source.as_ref()).await?);
+    }
+    Ok(all)
+}
+
+/// The object that automation reads.
+fn object(all: &[Status]) -> Value {
+    let databases: Vec<_> = all
+        .iter()
+        .map(|status| {
+            (status.dbname.as_str(), status.migration.method.as_str(), status.word(), status.error())
+        })
+        .collect();
+    json!({
+        "migration": server::summary(&databases),
+        "migration_detail": all.iter().map(Status::object).collect::<Vec<_>>(),
+    })
 }
 
 /// All that is known of one database's migration.
@@ -160,6 +195,7 @@ impl Status {
                 "error": error,
                 "method": method,
                 "status": word,
+                "fallback": self.migration.fallback,
                 "phase": self.migration.phase.to_string(),
                 "source_database": self.migration.source_database,
                 "source_system_identifier": self.migration.source_system_identifier,
@@ -187,10 +223,7 @@ impl Status {
         if let (Value::Object(detail), Some(Value::Object(stream))) = (&mut detail, stream) {
             detail.extend(stream);
         }
-        json!({
-            "migration": { "error": error, "method": method, "status": word },
-            "migration_detail": [detail],
-        })
+        detail
     }
 
     fn text(&self) -> String {
@@ -202,6 +235,7 @@ impl Status {
             ("method", migration.method.clone()),
             ("status", format!("{} (phase {})", self.word(), migration.phase)),
         ];
+        rows.extend(migration.fallback.iter().map(|why| ("why copy", why.clone())));
         rows.extend(self.error().map(|error| ("error", error)));
         rows.extend(self.holder.clone().map(|holder| ("worker", holder)));
         let elapsed = size::seconds(migration.elapsed_seconds);
@@ -289,6 +323,7 @@ mod tests {
                 publication: None,
                 cutover_lsn: None,
                 source_read_only: false,
+                fallback: Vec::new(),
                 started_at: "2026-01-01 00:00:00+00".to_owned(),
                 updated_at: "2026-01-01 00:00:00+00".to_owned(),
                 finished_at: None,
@@ -326,7 +361,7 @@ mod tests {
 
     #[test]
     fn the_object_has_the_shape_that_automation_reads() {
-        let object = status(Phase::Copy, None, Some("process 1")).object();
+        let object = object(&[status(Phase::Copy, None, Some("process 1"))]);
         assert_eq!(object["migration"], json!({ "error": null, "method": "copy", "status": "running" }));
         let detail = &object["migration_detail"][0];
         assert_eq!((&detail["dbname"], &detail["status"]), (&json!("app"), &json!("running")));

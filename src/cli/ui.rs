@@ -89,6 +89,20 @@ impl Ui {
 
     /// An error that ends the run. With `--json` the same goes to standard output as `{"error": …}`.
     pub(super) fn error(&self, error: &Error) {
+        self.failure(error);
+        if self.manner.json {
+            // The error stands on standard error already; standard output failing adds nothing.
+            let _ = self.json(&json!({ "error": {
+                "message": error.to_string(),
+                "detail": error.detail(),
+                "hint": error.hint(),
+                "sqlstate": error.sqlstate().map(|state| state.as_str().to_owned()),
+            }}));
+        }
+    }
+
+    /// An error that ends the work on one database.
+    pub(super) fn failure(&self, error: &Error) {
         let sqlstate = error.sqlstate().map(|state| state.as_str().to_owned());
         let statement = error.statement().filter(|_| self.manner.verbose > 0);
         let mut text = match &sqlstate {
@@ -112,15 +126,6 @@ impl Ui {
             text.push_str(&self.labelled("detail", CYAN, &format!("statement was: {statement}")));
         }
         self.lines(&text);
-        if self.manner.json {
-            // The error stands on standard error already; standard output failing adds nothing.
-            let _ = self.json(&json!({ "error": {
-                "message": error.to_string(),
-                "detail": error.detail(),
-                "hint": error.hint(),
-                "sqlstate": sqlstate,
-            }}));
-        }
     }
 
     /// Something that may be wrong, and what to do about it.

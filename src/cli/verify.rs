@@ -6,16 +6,82 @@ use serde_json::json;
 
 use super::args::{self, Verify};
 use super::{Context, Outcome, size, view};
-use crate::config::Side;
+use crate::config::{Config, Side};
 use crate::ddl;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
+use crate::migrate::server;
 use crate::progress::Progress;
 use crate::verify::{self, Difference, Options, Report};
 
 pub(super) async fn run(context: &Context<'_>, options: &Verify) -> Result<Outcome> {
-    let ui = context.ui;
     let source = context.servers.needed(Side::Source)?;
     let target = context.servers.needed(Side::Target)?;
+    let outcome = if options.databases.all_databases {
+        all(context, options, &source, &target).await?
+    } else {
+        let (wanted, report) = compare(context, options, &source, &target).await?;
+        if context.ui.manner().json {
+            context.ui.json(&object(&report))?;
+        } else {
+            context.ui.print(&text(&report, &wanted))?;
+        }
+        if report.differences.is_empty() { Outcome::Done } else { Outcome::Differences }
+    };
+    if outcome == Outcome::Differences && !options.schema_only && !context.ui.manner().json {
+        context.ui.hint(
+            "The two servers are not read at the same moment: rows and sequences that change on the source after the \
+             copy differ.",
+        );
+    }
+    Ok(outcome)
+}
+
+/// Each database of the source with the one of the same name on the target, one after the other.
+async fn all(context: &Context<'_>, options: &Verify, source: &Config, target: &Config) -> Result<Outcome> {
+    let ui = context.ui;
+    let listing = server::list(source, Side::Source, &options.databases.excluded()?).await?;
+    let mut outcome = Outcome::Done;
+    let mut list = Vec::new();
+    for name in &listing.names {
+        let compared = compare(context, options, &source.with_dbname(name), &target.with_dbname(name)).await;
+        let one = match &compared {
+            Ok((_, report)) if report.differences.is_empty() => Outcome::Done,
+            Ok(_) => Outcome::Differences,
+            Err(error) if error.kind() == ErrorKind::Stopped => Outcome::Stopped,
+            Err(_) => Outcome::Failed,
+        };
+        outcome = outcome.worse(one);
+        match compared {
+            Ok((wanted, report)) => {
+                if !ui.manner().json {
+                    ui.print(&format!("database \"{name}\":\n{}", text(&report, &wanted)))?;
+                }
+                let mut object = object(&report);
+                object["dbname"] = json!(name);
+                object["error"] = json!(null);
+                list.push(object);
+            }
+            Err(error) => {
+                list.push(json!({ "dbname": name, "equal": null, "error": error.to_string() }));
+                ui.failure(&error.context(format!("database \"{name}\"")));
+            }
+        }
+        if one == Outcome::Stopped {
+            break;
+        }
+    }
+    if ui.manner().json {
+        ui.json(&json!({ "equal": outcome == Outcome::Done, "databases": list }))?;
+    }
+    Ok(outcome)
+}
+
+async fn compare(
+    context: &Context<'_>,
+    options: &Verify,
+    source: &Config,
+    target: &Config,
+) -> Result<(Options, Report)> {
     let progress = Arc::new(Progress::default());
     let wanted = Options {
         schema: !options.data_only,
@@ -24,23 +90,9 @@ pub(super) async fn run(context: &Context<'_>, options: &Verify) -> Result<Outco
         // The database's own properties are copied too; its name may differ.
         ddl: ddl::Options { database: Some(target.dbname.clone()), ..options.content.options() },
     };
-    let work = verify::run(&source, &target, &wanted, &progress, &context.stop);
-    let report = view::show(ui, &progress, work).await?;
-    if ui.manner().json {
-        ui.json(&object(&report))?;
-    } else {
-        ui.print(&text(&report, &wanted))?;
-    }
-    if report.differences.is_empty() {
-        return Ok(Outcome::Done);
-    }
-    if wanted.data && !ui.manner().json {
-        ui.hint(
-            "The two servers are not read at the same moment: rows and sequences that change on the source after the \
-             copy differ.",
-        );
-    }
-    Ok(Outcome::Differences)
+    let work = verify::run(source, target, &wanted, &progress, &context.stop);
+    let report = view::show(context.ui, &progress, work).await?;
+    Ok((wanted, report))
 }
 
 fn text(report: &Report, options: &Options) -> String {

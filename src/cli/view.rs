@@ -29,10 +29,22 @@ pub(super) async fn show<T>(ui: &Ui, progress: &Progress, work: impl Future<Outp
         }
     };
     view.finish(ui);
-    for note in progress.take_notes() {
-        ui.note(&note);
-    }
+    show_notes(ui, progress);
     result
+}
+
+fn show_notes(ui: &Ui, progress: &Progress) {
+    for note in progress.take_notes() {
+        let text = match &note.database {
+            Some(database) => format!("{database}: {}", note.text),
+            None => note.text,
+        };
+        if note.warning {
+            ui.warning(&text, note.hint.as_deref());
+        } else {
+            ui.note(&text);
+        }
+    }
 }
 
 struct View {
@@ -59,9 +71,7 @@ impl View {
     }
 
     fn tick(&mut self, ui: &Ui, progress: &Progress) {
-        for note in progress.take_notes() {
-            ui.note(&note);
-        }
+        show_notes(ui, progress);
         let elapsed = self.begun.elapsed();
         let snapshot = progress.snapshot();
         let rate = self.rate(snapshot.bytes);
@@ -171,12 +181,17 @@ fn amounts(now: &Snapshot, rate: f64) -> String {
 /// The line that stands in for bars: `copying rows: 3 of 8 parts, 1.2 GB of 4.0 GB, …`.
 fn line(now: &Snapshot, rate: f64) -> String {
     let mut text = if now.phase.is_empty() { "starting" } else { now.phase }.to_owned();
+    let (done, all) = now.databases;
+    if all > 0 {
+        text.push_str(&format!(": {done} of {}", size::count(all, "database", "databases")));
+    }
     let rows_left = now.parts < now.parts_total;
     if rows_left {
-        text.push_str(&format!(": {}", amounts(now, rate)));
+        let separator = if all > 0 { "; " } else { ": " };
+        text.push_str(&format!("{separator}{}", amounts(now, rate)));
     }
     if now.items_total > 0 && now.items < now.items_total {
-        let separator = if rows_left { "; " } else { ": " };
+        let separator = if rows_left || all > 0 { "; " } else { ": " };
         text.push_str(&format!(
             "{separator}{} of {}",
             now.items,

@@ -123,7 +123,7 @@ async fn apply_one(target: &mut Connection, item: &Item) -> Result<(ItemOutcome,
     }
     let mut reasons = Vec::new();
     for statement in &item.decorate {
-        if let Some(error) = guarded(target, vec![statement.clone()]).await? {
+        if let Some(error) = guarded(target, std::slice::from_ref(statement)).await? {
             reasons.push(error.to_string());
         }
     }
@@ -144,14 +144,17 @@ fn after(error: Error, refused: &[String]) -> Error {
     refused.iter().take(3).fold(error, |error, refused| error.with_detail(format!("Before that: {refused}.")))
 }
 
-/// Runs statements under a savepoint; the error of the one that fails, all being undone.
-pub(super) async fn guarded(target: &mut Connection, statements: Vec<String>) -> Result<Option<Error>> {
+/// Runs statements under a savepoint of the session's transaction; the error of the one that fails, all being undone.
+///
+/// # Errors
+/// A lost connection.
+pub async fn guarded<S: AsRef<str>>(target: &mut Connection, statements: &[S]) -> Result<Option<Error>> {
     if statements.is_empty() {
         return Ok(None);
     }
-    let mut guarded = vec!["SAVEPOINT decoration".to_owned()];
-    guarded.extend(statements);
-    guarded.push("RELEASE decoration".to_owned());
+    let mut guarded = vec!["SAVEPOINT decoration"];
+    guarded.extend(statements.iter().map(AsRef::as_ref));
+    guarded.push("RELEASE decoration");
     let Err(failure) = target.pipeline(&guarded).await else { return Ok(None) };
     if target.is_broken() {
         return Err(failure.error);

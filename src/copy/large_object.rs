@@ -131,11 +131,11 @@ async fn decorate(objects: &[LargeObject], options: &ddl::Options, target: &mut 
     let creator = target.config().user.clone();
     let statements = |object: &LargeObject| ddl::large_object::statements(object, options, &creator);
     let all: Vec<String> = objects.iter().flat_map(statements).collect();
-    if guarded(target, all).await?.is_none() {
+    if guarded(target, &all).await?.is_none() {
         return Ok(());
     }
     for object in objects {
-        if let Some(error) = guarded(target, statements(object)).await? {
+        if let Some(error) = guarded(target, &statements(object)).await? {
             let omission = NotCopied {
                 kind: "LARGE OBJECT".to_owned(),
                 name: object.oid.to_string(),

@@ -22,7 +22,7 @@ mod sequence;
 mod snapshot;
 mod worker;
 
-pub use apply::{Applied, apply_items};
+pub use apply::{Applied, apply_items, guarded};
 pub use finish::analyze;
 pub use large_object::{plan_large_objects, refresh_large_objects};
 pub use plan::{PlannedRelation, SplitRule, plan_relation};

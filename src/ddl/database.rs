@@ -3,6 +3,7 @@
 use super::privileges::{self, Privileges, Subject};
 use super::setting::set_clause;
 use super::{Context, Item, Plan, Section};
+use crate::schema::database::Properties;
 use crate::schema::{Class, ObjectId};
 use crate::sql::{ident, literal};
 
@@ -14,6 +15,42 @@ pub fn items(context: &Context<'_>, plan: &mut Plan) {
     if context.options.privileges {
         add_default_privileges(context, plan);
     }
+}
+
+/// The statement that creates a database with the properties that it must be created with; the others come at the end of a migration, as
+/// items. A locale of a provider that the target's major doesn't have is left out.
+pub fn create(properties: &Properties, name: &str, tablespace: bool, target_version: u32) -> String {
+    let mut sql = format!(
+        "CREATE DATABASE {} TEMPLATE template0 ENCODING {}",
+        ident(name),
+        literal(&properties.encoding)
+    );
+    let mut clause = |word: &str, value: &Option<String>| {
+        if let Some(value) = value {
+            sql.push_str(&format!(" {word} {}", literal(value)));
+        }
+    };
+    clause("LC_COLLATE", &properties.collate);
+    clause("LC_CTYPE", &properties.ctype);
+    match properties.locale_provider.as_str() {
+        "i" if target_version >= 150_000 => {
+            clause("LOCALE_PROVIDER", &Some("icu".to_owned()));
+            clause("ICU_LOCALE", &properties.locale);
+            if target_version >= 160_000 {
+                clause("ICU_RULES", &properties.icu_rules);
+            }
+        }
+        "b" if target_version >= 170_000 => {
+            clause("LOCALE_PROVIDER", &Some("builtin".to_owned()));
+            clause("BUILTIN_LOCALE", &properties.locale);
+        }
+        _ if target_version >= 150_000 => clause("LOCALE_PROVIDER", &Some("libc".to_owned())),
+        _ => {}
+    }
+    if tablespace && properties.tablespace != "pg_default" {
+        sql.push_str(&format!(" TABLESPACE {}", ident(&properties.tablespace)));
+    }
+    sql
 }
 
 fn add_database(context: &Context<'_>, plan: &mut Plan, name: &str) {
@@ -78,5 +115,42 @@ fn add_default_privileges(context: &Context<'_>, plan: &mut Plan) {
         if !item.create.is_empty() {
             plan.items.push(item);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_is_created_with_the_locale_of_its_provider() {
+        let text = |text: &str| Some(text.to_owned());
+        let libc = Properties {
+            encoding: "UTF8".to_owned(),
+            locale_provider: "c".to_owned(),
+            collate: text("C"),
+            ctype: text("de_DE"),
+            tablespace: "fast".to_owned(),
+            ..Properties::default()
+        };
+        let start =
+            "CREATE DATABASE \"a\"\"b\" TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'de_DE'";
+        assert_eq!(create(&libc, "a\"b", true, 140_000), format!("{start} TABLESPACE \"fast\""));
+        assert_eq!(create(&libc, "a\"b", false, 150_000), format!("{start} LOCALE_PROVIDER 'libc'"));
+        let icu = Properties {
+            locale_provider: "i".to_owned(),
+            locale: text("de-u-co-phonebk"),
+            icu_rules: text("&a < g"),
+            ..libc.clone()
+        };
+        assert_eq!(
+            create(&icu, "a\"b", false, 180_000),
+            format!("{start} LOCALE_PROVIDER 'icu' ICU_LOCALE 'de-u-co-phonebk' ICU_RULES '&a < g'")
+        );
+        let builtin = Properties { locale_provider: "b".to_owned(), locale: text("C.UTF-8"), ..libc };
+        assert_eq!(
+            create(&builtin, "a\"b", false, 180_000),
+            format!("{start} LOCALE_PROVIDER 'builtin' BUILTIN_LOCALE 'C.UTF-8'")
+        );
     }
 }

@@ -89,7 +89,7 @@ pub async fn cutover(
             ))
             .with_hint("Run pgstream migrate again first; it ends by itself with the method copy."));
     }
-    let run = Run { options, progress, stop, method: Method::Replication };
+    let run = Run { options, progress, stop, method: Method::Replication, turn: None };
     let work = async {
         if migration.phase < Phase::Cutover {
             run.wait_for_lag(&mut source, &mut target, &migration, cutover).await?;

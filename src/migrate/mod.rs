@@ -16,10 +16,14 @@
 
 pub mod check;
 pub mod cutover;
+pub mod database;
 pub mod locks;
 mod point;
 mod relations;
 mod restart;
+pub mod roles;
+pub mod server;
+mod start;
 mod stream;
 
 use std::collections::{HashMap, HashSet};
@@ -27,10 +31,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use self::point::Point;
-use crate::catalog::{self, server::Identity};
+use crate::catalog::{self, role::Scope, server::Identity};
 use crate::config::{Config, Side};
 use crate::copy::{self, Copy, PostData, Snapshot, SourceTables, SplitRule, Workers};
 use crate::ddl::{self, Item, NotCopied, Plan, Section};
@@ -41,6 +46,9 @@ use crate::schema::table::Table;
 use crate::schema::{Database, partition};
 use crate::state::{self, Begin, ItemOutcome, ItemState, Migration, Phase};
 use crate::wire::{Connection, Settings};
+use database::Opened;
+use roles::Roles;
+pub use start::{start, wanted};
 
 /// What a migration is asked to do.
 #[derive(Debug, Clone)]
@@ -59,8 +67,12 @@ pub struct Options {
     pub restart: bool,
     /// What of the schema is copied.
     pub ddl: ddl::Options,
-    /// Whether missing roles are made.
-    pub roles: bool,
+    /// The roles that are made, shared by the databases of a run.
+    pub roles: Arc<Roles>,
+    /// Whether a target database that isn't there is created.
+    pub create_database: bool,
+    /// How many databases are copied at the same time, shared by the databases of a run. Following a source takes no turn.
+    pub turns: Arc<Semaphore>,
     /// How long to wait for another session's lock on a source table.
     pub lock_wait: Duration,
     /// How the target gets what changes meanwhile.
@@ -117,6 +129,8 @@ pub struct Outcome {
     pub ended: Ended,
     /// `copy` or `replication`.
     pub method: String,
+    /// Why the method auto chose `copy`, one full sentence each.
+    pub fallback: Vec<String>,
     /// What is not on the target as on the source.
     pub omissions: Vec<NotCopied>,
     /// Tables whose rows are on the target.
@@ -135,9 +149,21 @@ pub struct Outcome {
 /// See the module. The error is also recorded for `status`, if the target can still be reached.
 pub async fn run(options: &Options, progress: &Arc<Progress>, stop: &CancellationToken) -> Result<Outcome> {
     let begun = Instant::now();
+    let turn = start::turn(options, progress, stop).await?;
     progress.set_phase("connecting");
-    let mut target = Connection::connect(&options.target, Side::Target, &Settings::session()).await?;
     let mut source = Connection::connect(&options.source, Side::Source, &Settings::session()).await?;
+    let mut target = match database::open(&options.target, options.create_database).await? {
+        Opened::There(target) => target,
+        Opened::Missing(mut maintenance) => {
+            progress.set_phase("creating the database");
+            // Its owner comes first.
+            options.roles.make(&mut source, &mut maintenance).await?;
+            let tablespaces = options.ddl.tablespaces;
+            let target = database::make(&mut source, &mut maintenance, &options.target, tablespaces).await?;
+            maintenance.close().await;
+            target
+        }
+    };
     let identity = catalog::server::identity(&mut source).await?;
     let there = catalog::server::identity(&mut target).await?;
     refuse_same_database(&identity, &there)?;
@@ -153,7 +179,7 @@ pub async fn run(options: &Options, progress: &Arc<Progress>, stop: &Cancellatio
             return outcome(&mut target, Ended::AlreadyDone, begun).await;
         }
     }
-    let mut run = Run { options, progress, stop, method: options.method };
+    let mut run = Run { options, progress, stop, method: options.method, turn };
     // Boxed: the whole machine is one large future.
     match Box::pin(run.walk(source, &mut target, &identity, &there, migration)).await {
         Ok(ended) => {
@@ -203,10 +229,14 @@ async fn record(config: &Config, session: &mut Connection, error: &Error) {
 
 async fn outcome(target: &mut Connection, ended: Ended, begun: Instant) -> Result<Outcome> {
     let tables = state::part_progress(target).await?;
-    let method = state::read(target).await?.map(|migration| migration.method).unwrap_or_default();
+    let (method, fallback) = state::read(target)
+        .await?
+        .map(|migration| (migration.method, migration.fallback))
+        .unwrap_or_default();
     Ok(Outcome {
         ended,
         method,
+        fallback,
         omissions: state::omissions(target).await?,
         tables: tables.len() as u64,
         rows: tables.iter().map(|t| t.rows).sum(),
@@ -246,6 +276,8 @@ struct Run<'a> {
     stop: &'a CancellationToken,
     /// `Auto` until it is decided.
     method: Method,
+    /// Given back once the rows are copied.
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 impl Run<'_> {
@@ -278,6 +310,7 @@ impl Run<'_> {
                     Connection::connect(&self.options.source, Side::Source, &Settings::session()).await?;
                 self.phases(session, target, &migration).await?;
             }
+            self.turn = None;
             match self.follow(target, &migration).await? {
                 replication::Ended::Reached(_) => return Ok(Ended::HandedOver),
                 replication::Ended::Recopy(relation) => {
@@ -337,6 +370,7 @@ impl Run<'_> {
         let database = catalog::read(source).await?;
         let plan = ddl::plan(&database, &self.options.ddl, target.version())?;
         self.refuse_taken_names(target, &plan, source).await?;
+        let mut fallback = Vec::new();
         let stream = match self.method {
             Method::Copy => None,
             Method::Auto | Method::Replication => {
@@ -346,12 +380,12 @@ impl Run<'_> {
                     (true, _) => Some(replication::object_name(&there.system_identifier, &there.database)),
                     (false, Method::Replication) => return Err(stream::refuse(&obstacles)),
                     (false, _) => {
-                        self.progress.note(
-                            "warning: the source can't be followed, so it is copied once (method copy)",
-                        );
-                        for obstacle in obstacles {
-                            self.progress.note(format!("warning: {obstacle}"));
+                        self.progress
+                            .warn("the source can't be followed, so it is copied once (method copy)", None);
+                        for obstacle in &obstacles {
+                            self.progress.warn(obstacle, None);
                         }
+                        fallback = obstacles;
                         None
                     }
                 }
@@ -360,6 +394,7 @@ impl Run<'_> {
         let asked = serde_json::json!({
             "jobs": self.options.jobs,
             "split_larger_than": self.options.split_larger_than,
+            "fallback": fallback,
         });
         let begin = Begin {
             system_identifier: &identity.system_identifier,
@@ -487,22 +522,27 @@ impl Run<'_> {
                 state.outcome != ItemOutcome::Failed && state.fingerprint != state::fingerprint(item)
             });
             if changed {
-                self.progress.note(format!(
-                    "warning: {} was changed on the source after an earlier run made it on the target",
+                let what = format!(
+                    "{} was changed on the source after an earlier run made it on the target",
                     item.key()
-                ));
+                );
+                self.progress.warn(what, None);
             }
         }
     }
 
     async fn make_roles(&self, source: &mut Connection, target: &mut Connection) -> Result<()> {
-        if !self.options.roles {
-            return Ok(());
+        let made = self.options.roles.make(source, target).await?;
+        // Those of a whole server belong to no database's record.
+        if self.options.roles.options().scope == Scope::Database {
+            let records: Vec<_> = made
+                .iter()
+                .map(|made| state::record_item(&made.item, made.outcome, made.reason.as_deref()))
+                .collect();
+            target.pipeline(&records).await?;
+            self.progress.add_items(records.len() as u64);
         }
-        let roles = catalog::role::read(source).await?;
-        let existing = catalog::server::role_names(target).await?.into_iter().collect();
-        let items = ddl::role::items(&roles, &existing, target.version());
-        copy::apply_items(target, &items.iter().collect::<Vec<_>>(), self.progress).await.map(drop)
+        Ok(())
     }
 
     async fn copy_rows(

@@ -21,13 +21,35 @@ pub struct Progress {
     items_total: AtomicU64,
     stream: Arc<StreamProgress>,
     text: Mutex<Text>,
+    databases: Mutex<Vec<Child>>,
 }
 
 #[derive(Debug, Default, Clone)]
 struct Text {
     phase: &'static str,
     active: Vec<String>,
-    notes: Vec<String>,
+    notes: Vec<Note>,
+}
+
+/// One of the databases of a whole server.
+#[derive(Debug)]
+struct Child {
+    name: String,
+    progress: Arc<Progress>,
+    ended: bool,
+}
+
+/// Something that the operator should know, shown once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// The database that it is about, where there are several.
+    pub database: Option<String>,
+    /// Whether something may be wrong.
+    pub warning: bool,
+    /// One line, lower case, no full stop.
+    pub text: String,
+    /// What to do about it.
+    pub hint: Option<String>,
 }
 
 /// The counters at one moment.
@@ -51,6 +73,8 @@ pub struct Snapshot {
     pub items_total: u64,
     /// What workers are at, such as `copy public.film`.
     pub active: Vec<String>,
+    /// Of a whole server's databases, those that are done with, and all.
+    pub databases: (u64, u64),
 }
 
 /// Takes its name off the list of what is active when dropped.
@@ -123,16 +147,73 @@ impl Progress {
 
     /// Something the operator should know now, shown once: one line, lower case, no full stop.
     pub fn note(&self, note: impl Into<String>) {
-        self.text().notes.push(note.into());
+        let note = Note { database: None, warning: false, text: note.into(), hint: None };
+        self.text().notes.push(note);
     }
 
-    /// Takes the notes that have not been shown.
-    pub fn take_notes(&self) -> Vec<String> {
-        std::mem::take(&mut self.text().notes)
+    /// Something that may be wrong, and what to do about it.
+    pub fn warn(&self, text: impl Into<String>, hint: Option<String>) {
+        self.text().notes.push(Note { database: None, warning: true, text: text.into(), hint });
+    }
+
+    /// Takes the notes that have not been shown, those of databases included.
+    pub fn take_notes(&self) -> Vec<Note> {
+        let mut notes = std::mem::take(&mut self.text().notes);
+        for child in self.databases().iter() {
+            let named = |note| Note { database: Some(child.name.clone()), ..note };
+            notes.extend(child.progress.take_notes().into_iter().map(named));
+        }
+        notes
+    }
+
+    fn databases(&self) -> std::sync::MutexGuard<'_, Vec<Child>> {
+        // As for the text.
+        self.databases.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The counters of a database of a whole server; [`snapshot`](Self::snapshot) adds them to its own.
+    pub fn add_database(&self, name: &str) -> Arc<Progress> {
+        let progress = Arc::new(Progress::default());
+        self.databases().push(Child { name: name.to_owned(), progress: progress.clone(), ended: false });
+        progress
+    }
+
+    /// Nothing more is done in that database.
+    pub fn end_database(&self, name: &str) {
+        if let Some(child) = self.databases().iter_mut().find(|child| child.name == name) {
+            child.ended = true;
+        }
+    }
+
+    /// The databases of a whole server that are not done with, with their counters.
+    pub fn open_databases(&self) -> Vec<(String, Arc<Progress>)> {
+        let databases = self.databases();
+        let open = databases.iter().filter(|child| !child.ended);
+        open.map(|child| (child.name.clone(), child.progress.clone())).collect()
     }
 
     /// The counters now.
     pub fn snapshot(&self) -> Snapshot {
+        let mut sum = self.own_snapshot();
+        for child in self.databases().iter() {
+            let one = child.progress.snapshot();
+            sum.databases.0 += u64::from(child.ended);
+            sum.databases.1 += 1;
+            sum.bytes += one.bytes;
+            sum.bytes_total += one.bytes_total;
+            sum.rows += one.rows;
+            sum.parts += one.parts;
+            sum.parts_total += one.parts_total;
+            sum.items += one.items;
+            sum.items_total += one.items_total;
+            if !child.ended && !one.phase.is_empty() {
+                sum.active.push(format!("{}: {}", child.name, one.phase));
+            }
+        }
+        sum
+    }
+
+    fn own_snapshot(&self) -> Snapshot {
         let text = self.text();
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Snapshot {
@@ -145,6 +226,7 @@ impl Progress {
             items: load(&self.items),
             items_total: load(&self.items_total),
             active: text.active.clone(),
+            databases: (0, 0),
         }
     }
 }
@@ -162,5 +244,22 @@ mod tests {
         assert_eq!(progress.snapshot().active, ["b"]);
         drop(second);
         assert!(progress.snapshot().active.is_empty());
+    }
+
+    #[test]
+    fn a_whole_server_is_the_sum_of_its_databases() {
+        let server = Progress::default();
+        let (a, b) = (server.add_database("a"), server.add_database("b"));
+        a.set_parts(1, 2, 10, 20);
+        b.set_parts(0, 3, 0, 30);
+        b.set_phase("copying rows");
+        b.note("hello");
+        server.end_database("a");
+        let now = server.snapshot();
+        assert_eq!((now.parts, now.parts_total, now.bytes, now.bytes_total), (1, 5, 10, 50));
+        assert_eq!((now.databases, now.active), ((1, 2), vec!["b: copying rows".to_owned()]));
+        let notes = server.take_notes();
+        assert_eq!((notes.len(), notes[0].database.as_deref()), (1, Some("b")));
+        assert!(server.take_notes().is_empty());
     }
 }

@@ -18,6 +18,7 @@ pub mod namespace;
 pub mod note;
 pub mod operator;
 pub mod partition;
+pub mod pattern;
 pub mod publication;
 pub mod role;
 pub mod sequence;

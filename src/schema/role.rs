@@ -62,6 +62,6 @@ pub struct Membership {
     pub inherit: Option<bool>,
     /// WITH SET (16 and newer).
     pub set: Option<bool>,
-    /// GRANTED BY (16 and newer, where it matters).
+    /// GRANTED BY (16 and newer), where it isn't the role that initdb made.
     pub grantor: Option<String>,
 }

@@ -87,6 +87,8 @@ pub struct Migration {
     pub cutover_lsn: Option<Lsn>,
     /// pgstream made the source database read-only.
     pub source_read_only: bool,
+    /// Why the method auto chose `copy`, one full sentence each.
+    pub fallback: Vec<String>,
     /// When it was begun, as the target's clock says it.
     pub started_at: String,
     /// When its state last changed.
@@ -118,7 +120,7 @@ pub async fn read(target: &mut Connection) -> Result<Option<Migration>> {
             "SELECT format, source_system_identifier, source_database, method, phase, error, slot, publication, \
                     started_at::text, updated_at::text, finished_at::text, \
                     extract(epoch FROM coalesce(finished_at, pg_catalog.clock_timestamp()) - started_at)::float8, \
-                    cutover_lsn, source_read_only \
+                    cutover_lsn, source_read_only, coalesce(options->>'fallback', '[]') \
              FROM pgstream.migration",
             &[],
         )
@@ -146,6 +148,8 @@ pub async fn read(target: &mut Connection) -> Result<Option<Migration>> {
             .map(|text| text.parse().map_err(|e| Error::failed(format!("{e}"))))
             .transpose()?,
         source_read_only: row.is_true(13),
+        fallback: serde_json::from_str(&row.value::<String>(14)?)
+            .map_err(|e| Error::failed(format!("unexpected options in the state tables: {e}")))?,
         started_at: row.value(8)?,
         updated_at: row.value(9)?,
         finished_at: row.optional(10)?,

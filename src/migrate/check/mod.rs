@@ -9,7 +9,8 @@ mod place;
 
 use std::collections::BTreeSet;
 
-use super::{Method, ReplicaIdentityPolicy, stream};
+use super::database::{self, UnknownLocale};
+use super::{Method, ReplicaIdentityPolicy, roles, stream};
 use crate::catalog;
 use crate::catalog::access::Unreadable;
 use crate::catalog::facts::Server;
@@ -106,12 +107,26 @@ pub struct Facts {
     pub unreadable_large_objects: u64,
     /// Sessions that the copy opens to each server at the same time.
     pub sessions: u64,
+    /// The target database isn't there and will be created; `target` is judged as if it had been.
+    pub created: Option<Created>,
+}
+
+/// A target database that will be created.
+#[derive(Debug)]
+pub struct Created {
+    /// Locales that it needs and the target's host doesn't have.
+    pub(super) unknown_locales: Vec<UnknownLocale>,
+    /// The role may create databases.
+    pub(super) allowed: bool,
+    /// The statement that creates it.
+    pub(super) statement: String,
 }
 
 /// The judging functions.
 const CHECKS: &[fn(&Facts) -> Vec<Finding>] = &[
     place::same_database,
     place::versions,
+    place::created,
     place::target_can_be_written,
     place::sessions,
     place::encoding,
@@ -139,6 +154,10 @@ pub struct Wanted<'a> {
     pub method: Method,
     /// What is done about tables without replica identity.
     pub replica_identity: ReplicaIdentityPolicy,
+    /// What is done about roles.
+    pub roles: &'a roles::Options,
+    /// The target database, where it isn't there and is to be created: the session is in another one then.
+    pub create: Option<&'a str>,
 }
 
 /// A lock that is gone within this time is nobody's trouble.
@@ -167,7 +186,7 @@ pub async fn run(
         tokio::time::sleep(SHORT_LOCK / 10).await;
     }
     source.execute("SET lock_timeout = '5s'").await?;
-    let facts = read(source, target, wanted.ddl, wanted.jobs).await?;
+    let facts = read(source, target, wanted).await?;
     let mut findings = judge(&facts);
     let severity = match wanted.method {
         Method::Copy => return Ok(findings),
@@ -216,23 +235,23 @@ pub fn refusal(findings: &[Finding]) -> Option<Error> {
     })
 }
 
-async fn read(
-    source: &mut Connection,
-    target: &mut Connection,
-    options: &ddl::Options,
-    jobs: usize,
-) -> Result<Facts> {
+async fn read(source: &mut Connection, target: &mut Connection, wanted: &Wanted<'_>) -> Result<Facts> {
     let target_version = target.version();
+    let options = wanted.ddl;
     let from_source = async {
         let server = catalog::facts::read(source).await?;
         let database = catalog::read(source).await?;
-        let roles = catalog::role::read(source).await?;
+        let scope = catalog::role::Scope::Database;
+        let roles = catalog::role::read(source, scope, &wanted.roles.exclude).await?;
         let unreadable = catalog::access::read_unreadable(source).await?;
         let large_objects = catalog::access::count_unreadable_large_objects(source).await?;
         Ok::<_, Error>((server, database, roles, unreadable, large_objects))
     };
     let from_target = async {
         let server = catalog::facts::read(target).await?;
+        if wanted.create.is_some() {
+            return Ok((server, Ok(None), Database::default()));
+        }
         let migration = match state::read(target).await {
             Ok(migration) => Ok(migration),
             Err(error) if error.kind() == ErrorKind::Usage => {
@@ -245,19 +264,43 @@ async fn read(
     };
     let (from_source, from_target) = tokio::try_join!(from_source, from_target)?;
     let (source, database, roles, unreadable, unreadable_large_objects) = from_source;
-    let (target, migration, present) = from_target;
+    let (mut server, migration, present) = from_target;
+    let created = match wanted.create {
+        Some(name) => {
+            let properties = &database.properties;
+            let unknown_locales = database::unknown_locales(target, properties).await?;
+            let statement = ddl::database::create(properties, name, options.tablespaces, target_version);
+            Some(Created { unknown_locales, ..create(name, &mut server, &source, statement) })
+        }
+        None => None,
+    };
     let present = ddl::plan(&present, &ddl::Options::default(), target_version)?;
     Ok(Facts {
         plan: ddl::plan(&database, options, target_version)?,
         present: content::names(&present),
         options: options.clone(),
-        sessions: jobs as u64 + 2,
+        sessions: wanted.jobs as u64 + 2,
+        created,
         source,
-        target,
+        target: server,
         database,
         migration,
         roles,
         unreadable,
         unreadable_large_objects,
     })
+}
+
+/// Makes of the facts of another database of the target those of the one that will be created.
+fn create(name: &str, target: &mut Server, source: &Server, statement: String) -> Created {
+    let allowed = target.superuser || target.create_database;
+    target.database = name.to_owned();
+    target.encoding.clone_from(&source.encoding);
+    target.locale_provider.clone_from(&source.locale_provider);
+    target.collate.clone_from(&source.collate);
+    target.ctype.clone_from(&source.ctype);
+    target.locale.clone_from(&source.locale);
+    target.may_create = true;
+    target.extensions.iter_mut().for_each(|extension| extension.installed = false);
+    Created { unknown_locales: Vec::new(), allowed, statement }
 }

@@ -2,6 +2,7 @@
 
 use super::{Facts, Finding, Severity};
 use crate::catalog::facts::Server;
+use crate::migrate::database::without_locale;
 use crate::sql::ident;
 
 use Severity::{Blocker, Info, Warning};
@@ -54,6 +55,40 @@ pub(super) fn versions(facts: &Facts) -> Vec<Finding> {
         );
     }
     findings
+}
+
+/// A database that isn't there, where it may be created.
+pub(super) fn created(facts: &Facts) -> Vec<Finding> {
+    let Some(created) = &facts.created else { return Vec::new() };
+    let object = format!("target database \"{}\"", facts.target.database);
+    if !created.allowed {
+        return vec![
+            Finding::new(
+                Blocker,
+                object,
+                format!("does not exist, and role \"{}\" may not create it", facts.target.user),
+            )
+            .with_hint(format!(
+                "As a role with CREATEDB: {}; or let this one: ALTER ROLE {} CREATEDB;",
+                created.statement,
+                ident(&facts.target.user)
+            )),
+        ];
+    }
+    let unknown = created.unknown_locales.iter().map(|locale| {
+        Finding::new(
+            Blocker,
+            object.clone(),
+            format!("needs the locale \"{}\", which the target's host does not have", locale.name),
+        )
+        .with_hint(without_locale(
+            &ident(&facts.target.database),
+            &facts.database.properties,
+            &created.unknown_locales,
+        ))
+    });
+    let made = Finding::new(Info, object.clone(), "does not exist and will be created like the source's");
+    std::iter::once(made).chain(unknown).collect()
 }
 
 fn version(number: u32) -> String {

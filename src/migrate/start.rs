@@ -1,0 +1,93 @@
+//! What comes before a run: its turn among the databases of a server, and the same check as `pgstream check`.
+
+use std::sync::Arc;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
+
+use super::check::{self, Finding, Severity, Wanted};
+use super::database::{self, Opened};
+use super::{Method, Options, Outcome, locks};
+use crate::config::Side;
+use crate::error::{Error, ErrorKind, Result};
+use crate::progress::Progress;
+use crate::state;
+use crate::wire::{Connection, Settings};
+
+/// Checks, and then runs a migration, or what an earlier run left of it.
+///
+/// # Errors
+/// What the check finds, nothing touched; then as [`run`](super::run).
+pub async fn start(options: &Options, progress: &Arc<Progress>, stop: &CancellationToken) -> Result<Outcome> {
+    // Only reads, so it is simply given up.
+    let checked = tokio::select! {
+        checked = refuse(options, progress, stop) => checked,
+        () = stop.cancelled() => Err(stopped()),
+    };
+    checked.map_err(super::explain_stop)?;
+    super::run(options, progress, stop).await
+}
+
+/// Waits until fewer databases than asked for are being copied.
+pub(super) async fn turn(
+    options: &Options,
+    progress: &Progress,
+    stop: &CancellationToken,
+) -> Result<Option<OwnedSemaphorePermit>> {
+    if options.turns.available_permits() == 0 {
+        progress.set_phase("waiting for its turn");
+    }
+    tokio::select! {
+        // Nobody closes it.
+        permit = options.turns.clone().acquire_owned() => Ok(permit.ok()),
+        () = stop.cancelled() => Err(stopped()),
+    }
+}
+
+fn stopped() -> Error {
+    Error::new(ErrorKind::Stopped, "stopped on request")
+}
+
+/// Makes the same check as `pgstream check` before the first run touches anything; a run that resumes was checked when it began.
+async fn refuse(options: &Options, progress: &Progress, stop: &CancellationToken) -> Result<()> {
+    let _turn = turn(options, progress, stop).await?;
+    progress.set_phase("checking");
+    let (mut target, missing) = match database::open(&options.target, options.create_database).await? {
+        Opened::There(target) => (target, false),
+        Opened::Missing(maintenance) => (maintenance, true),
+    };
+    if !missing && state::read(&mut target).await?.is_some() {
+        target.close().await;
+        return Ok(());
+    }
+    let mut source = Connection::connect(&options.source, Side::Source, &Settings::session()).await?;
+    locks::wait(&mut source, options.lock_wait, progress, stop).await?;
+    // What keeps the source from being followed is for the run to find: with the method auto it goes on by another. A database
+    // must not be created for nothing, though.
+    let method = if missing && options.method == Method::Replication { options.method } else { Method::Copy };
+    let wanted =
+        Wanted { create: missing.then_some(options.target.dbname.as_str()), ..wanted(options, method) };
+    let findings = check::run(&mut source, &mut target, &wanted).await?;
+    tokio::join!(source.close(), target.close());
+    if let Some(refusal) = check::refusal(&findings) {
+        return Err(refusal);
+    }
+    for Finding { object, what, hint, .. } in
+        findings.into_iter().filter(|finding| finding.severity == Severity::Warning)
+    {
+        progress.warn(format!("{object}: {what}"), hint);
+    }
+    Ok(())
+}
+
+/// What a migration with these options is checked for.
+pub fn wanted(options: &Options, method: Method) -> Wanted<'_> {
+    Wanted {
+        ddl: &options.ddl,
+        jobs: options.jobs,
+        method,
+        replica_identity: options.replica_identity,
+        roles: options.roles.options(),
+        create: None,
+    }
+}
