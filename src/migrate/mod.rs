@@ -574,11 +574,15 @@ impl Run<'_> {
         let incomplete =
             relations.iter().filter(|(_, done, all)| done < all).map(|(r, _, _)| r.oid).collect();
         let mut items = remaining(plan, Section::PostData, made);
-        if self.method == Method::Replication && !stream::can_silence(&options.target).await? {
-            self.progress.note(
-                "triggers and foreign keys are created at the cutover: they can't be silenced on the target",
-            );
-            items.retain(|item| !stream::acts_on_changes(item));
+        if self.method == Method::Replication {
+            let silent = stream::can_silence(&options.target).await?;
+            if !silent {
+                self.progress.note(
+                    "triggers and foreign keys are created at the cutover: they can't be silenced on the target",
+                );
+            }
+            let held_back = stream::held_back(&database, silent);
+            items.retain(|item| !held_back(item));
         }
         let items = items.into_iter().cloned().collect();
         let post_data = PostData::new(items, &leaves, &sizes, incomplete);

@@ -6,7 +6,7 @@
 //! Order matters, and a crash anywhere in it is mended by the next run: the state tables name slot and publication before they are
 //! made; the checkpoint is written before the first part is copied. A slot without a checkpoint has nothing copied under it and is made anew.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ use crate::replication::{
     TriggerRole,
 };
 use crate::schema::table::{Persistence, ReplicaIdentity, Table, TableKind};
+use crate::schema::trigger::{Enabled, Rule, Trigger};
+use crate::schema::{Database, ObjectId};
 use crate::sql::qualified;
 use crate::state::{self, FullIdentity, Migration, Part, Phase, Relation, Split, checkpoint};
 use crate::wire::{Connection, Settings};
@@ -107,9 +109,19 @@ fn has_identity(table: &Table) -> bool {
     }
 }
 
-/// Items that must wait for the cutover where triggers and foreign keys can't be silenced while changes are applied.
+/// Items that may act on the changes that are applied: at the cutover, what is left of them is made.
 pub(super) fn acts_on_changes(item: &Item) -> bool {
     matches!(item.kind, "FK CONSTRAINT" | "TRIGGER" | "RULE")
+}
+
+/// Items that must wait for the cutover, as they would do again what the source has done already. Where triggers and foreign keys are silent while
+/// changes are applied, those are left that are enabled ALWAYS or for REPLICA.
+pub(super) fn held_back(database: &Database, silent: bool) -> impl Fn(&Item) -> bool {
+    let loud = |enabled| matches!(enabled, Enabled::Always | Enabled::Replica);
+    let triggers = database.triggers.iter().filter(|t| loud(t.enabled)).map(Trigger::id);
+    let rules = database.rules.iter().filter(|r| loud(r.enabled)).map(Rule::id);
+    let loud: HashSet<ObjectId> = triggers.chain(rules).collect();
+    move |item| if silent { loud.contains(&item.id) } else { acts_on_changes(item) }
 }
 
 impl Run<'_> {

@@ -4,6 +4,7 @@
 //! - [`killed`]: the same with everything cut short at random.
 //! - [`altered`]: with tables of the source truncated, rewritten, renamed, dropped and made meanwhile.
 //! - [`cutover`]: what becomes of a cutover that fails, is stopped or is killed.
+//! - [`roles`]: without superusers, and with settings of roles in the way.
 //! - [`choices`]: what the options and the states of the source make of it.
 
 mod altered;
@@ -11,6 +12,7 @@ mod choices;
 mod cutover;
 mod killed;
 mod moved;
+mod roles;
 mod writer;
 
 use crate::harness::compare::assert_equal;

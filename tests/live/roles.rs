@@ -1,0 +1,161 @@
+//! Roles that are no superusers on either side, with settings of their own, and every way in which one may silence triggers on the target.
+
+use super::{assert_source_is_clean, cutover, migrate_until_in_step, until_in_step, wait_until};
+use crate::harness::{Cluster, Database, Options, Pgstream, compare};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+/// What would change text, end sessions or hide warnings, were it not for the settings that a session begins with.
+const SETTINGS: [(&str, &str); 24] = [
+    ("datestyle", "'SQL, DMY'"),
+    ("intervalstyle", "sql_standard"),
+    ("extra_float_digits", "-5"),
+    ("bytea_output", "escape"),
+    ("timezone", "'Asia/Kolkata'"),
+    ("lc_monetary", "'C.utf8'"),
+    ("search_path", "'shadow, public'"),
+    ("array_nulls", "off"),
+    ("xmloption", "document"),
+    ("quote_all_identifiers", "on"),
+    ("standard_conforming_strings", "off"),
+    ("client_encoding", "'LATIN1'"),
+    ("client_min_messages", "error"),
+    ("row_security", "on"),
+    ("default_transaction_isolation", "serializable"),
+    ("default_transaction_deferrable", "on"),
+    ("statement_timeout", "'30ms'"),
+    ("lock_timeout", "'30ms'"),
+    ("idle_in_transaction_session_timeout", "'30ms'"),
+    ("enable_indexscan", "off"),
+    ("check_function_bodies", "on"),
+    ("transform_null_equals", "on"),
+    ("plan_cache_mode", "force_custom_plan"),
+    ("wal_sender_timeout", "'2s'"),
+];
+
+const SCHEMA: &str = r#"CREATE SCHEMA shadow; CREATE FUNCTION shadow.now() RETURNS text LANGUAGE sql AS $$SELECT 'wrong'$$;
+    CREATE TABLE shadow.values (id integer PRIMARY KEY);
+    CREATE TABLE values (id integer PRIMARY KEY, d date, i interval, f float8, b bytea, t timestamptz, m money, a text[], x xml, e text);
+    CREATE TABLE parent (id integer PRIMARY KEY); CREATE TABLE child (id integer PRIMARY KEY, parent integer REFERENCES parent);
+    CREATE TABLE log (id serial PRIMARY KEY, what text);
+    CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
+      $$BEGIN INSERT INTO public.log (what) VALUES (TG_NAME || ' ' || TG_OP || ' ' || NEW.id); RETURN NULL; END$$;
+    CREATE TRIGGER ordinary AFTER INSERT OR UPDATE ON child FOR EACH ROW EXECUTE FUNCTION note();
+    CREATE TRIGGER always AFTER INSERT ON child FOR EACH ROW EXECUTE FUNCTION note();
+    ALTER TABLE child ENABLE ALWAYS TRIGGER always;
+    CREATE TABLE guarded (id integer PRIMARY KEY, v text); ALTER TABLE guarded ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY half ON guarded USING (id % 2 = 0);"#;
+
+fn changes(from: u32) -> String {
+    format!(
+        r"INSERT INTO parent SELECT generate_series({from}, {from} + 9);
+        INSERT INTO child SELECT id, id FROM parent WHERE id >= {from}; UPDATE child SET id = id + 1000 WHERE id = {from};
+        INSERT INTO guarded SELECT id, 'v' FROM parent WHERE id >= {from}; UPDATE guarded SET v = 'w' WHERE id = {from} + 1;
+        INSERT INTO values SELECT {from}, '2024-03-04', '1 year -2 days 03:04:05', 0.1 + 0.2, '\x00ff5c', '2024-02-29 12:00+02', 12.34,
+          ARRAY['NULL', NULL, 'a\b', 'ü'], '<a/>text', E'tab\there \\ é';
+        DELETE FROM child WHERE id = {from} + 5; DELETE FROM parent WHERE id = {from} + 5;"
+    )
+}
+
+/// A folder with an extension that has the function of aiven_extras, and nothing else of it.
+fn extension() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().expect("a folder can be made");
+    let inner = directory.path().join("extension");
+    fs::create_dir(&inner).expect("the folder is writable");
+    let control = "default_version = '1'\nrelocatable = false\nschema = aiven_extras\ntrusted = false\n";
+    let script = "CREATE FUNCTION aiven_extras.session_replication_role(arg_parameter text) RETURNS text LANGUAGE plpgsql
+        SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+        AS $$BEGIN RETURN set_config('session_replication_role', arg_parameter, false); END$$;";
+    fs::write(inner.join("aiven_extras.control"), control).expect("the folder is writable");
+    fs::write(inner.join("aiven_extras--1.sql"), script).expect("the folder is writable");
+    for path in [directory.path(), &inner] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("the folder is ours");
+    }
+    directory
+}
+
+/// Makes a role whose sessions begin with [`SETTINGS`].
+fn create_role(cluster: &Cluster, name: &str, attributes: &str) {
+    let mut sql = format!("CREATE ROLE {name} LOGIN {attributes};");
+    for (setting, value) in SETTINGS {
+        sql += &format!("ALTER ROLE {name} SET {setting} = {value};");
+    }
+    cluster.postgres().execute(&sql);
+}
+
+fn as_role(command: &str, source: &Database<'_>, target: &Database<'_>, role: &str) -> Pgstream {
+    Pgstream::new(command).args([
+        "--source",
+        &source.cluster().uri_as("mover", None, source.name()),
+        "--target",
+        &target.cluster().uri_as(role, None, target.name()),
+        "--no-owner",
+        "--no-privileges",
+    ])
+}
+
+#[test]
+fn plain_roles_move_a_database_by_every_way_to_silence_triggers_and_without_one() {
+    let extensions = extension();
+    let path = format!("extension_control_path = '$system:{}'", extensions.path().display());
+    let source = Cluster::start(17, &Options::default());
+    let target = Cluster::start(18, &Options { settings: vec![path], ..Options::default() });
+    create_role(&source, "mover", "REPLICATION");
+    for role in ["plain", "granted", "extended"] {
+        create_role(&target, role, "");
+    }
+    target.postgres().execute("GRANT SET ON PARAMETER session_replication_role TO granted");
+    let from = source.create_database_with("roles", "OWNER mover");
+    from.execute(&format!("SET ROLE mover; {SCHEMA} {}", changes(100)));
+    // As a managed service gives it away: the database was made read-only once, say.
+    from.execute("ALTER ROLE mover SET default_transaction_read_only = on");
+    let running = ["plain", "granted", "extended"].map(|role| {
+        let to = target.create_database_with(role, &format!("OWNER {role}"));
+        if role == "extended" {
+            to.execute("CREATE EXTENSION aiven_extras; GRANT USAGE ON SCHEMA aiven_extras TO extended");
+        }
+        let run =
+            as_role("migrate", &from, &to, role).args(["--method", "replication", "--no-roles"]).spawn();
+        (role, to, run)
+    });
+    let running = running.map(|(role, to, run)| {
+        let run = until_in_step(&from, &to, run);
+        (role, to, run)
+    });
+    from.execute(&changes(200));
+    from.execute(&changes(300));
+    for (role, to, run) in running {
+        wait_until(|| to.value("SELECT count(*) FROM values") == "3");
+        // What is silent may be there before the cutover; what isn't, may not.
+        let triggers = to.query("SELECT tgname FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1");
+        let expected: &[&[&str]] = if role == "plain" { &[] } else { &[&["ordinary"]] };
+        assert_eq!(triggers, expected, "{role}");
+        as_role("cutover", &from, &to, role).run().expect_code(0);
+        run.wait().expect_code(0);
+        assert_eq!(compare::rows(&from, &to), Vec::<String>::new(), "{role}");
+        let triggers = "SELECT tgname, tgenabled FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1";
+        assert_eq!(to.query(triggers), from.query(triggers), "{role}");
+        let keys = "SELECT conname, convalidated FROM pg_constraint WHERE conrelid = 'child'::regclass AND contype = 'f'";
+        assert_eq!(to.query(keys), from.query(keys), "{role}");
+    }
+    assert_source_is_clean(&from);
+}
+
+#[test]
+fn a_role_that_may_not_end_the_applications_sessions_gives_the_source_back() {
+    let source = Cluster::start(15, &Options::default());
+    let target = Cluster::start(15, &Options::default());
+    source.postgres().execute("CREATE ROLE mover LOGIN REPLICATION");
+    let from = source.create_database_with("roles", "OWNER mover");
+    from.execute("SET ROLE mover; CREATE TABLE t (id integer PRIMARY KEY)");
+    let to = target.create_database("roles");
+    let mut running = migrate_until_in_step(&from, &to, &[]);
+    let session = from.hold("SELECT 1");
+    let cut = || as_role("cutover", &from, &to, "postgres").args(["--make-source-read-only"]).run();
+    cut().expect_code(1).expect_words(&["GRANT pg_signal_backend TO \"mover\"", "writable again"]);
+    from.execute("INSERT INTO t VALUES (1)");
+    drop(session);
+    running.kill();
+    cutover(&from, &to).args(["--make-source-read-only"]).run().expect_code(0);
+    assert_eq!(compare::rows(&from, &to), Vec::<String>::new());
+}
