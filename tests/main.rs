@@ -16,6 +16,7 @@ mod migrate;
 mod replication;
 mod resume;
 mod schema;
+mod selection;
 mod servers;
 mod tls;
 mod whole_servers;

@@ -27,6 +27,7 @@ pub mod query;
 mod relation;
 pub mod replication;
 pub mod role;
+pub mod selection;
 pub mod sequence;
 pub mod server;
 pub mod table;

@@ -160,8 +160,8 @@ pub struct ReplicationFacts {
     pub senders_free: i64,
     /// The server is a standby.
     pub in_recovery: bool,
-    /// Tables (quoted, qualified) that the session's role neither owns nor may act for the owner of.
-    pub not_owned: Vec<String>,
+    /// Tables (OID, and name as SQL writes it) that the session's role neither owns nor may act for the owner of.
+    pub not_owned: Vec<(u32, String)>,
 }
 
 /// Reads [`ReplicationFacts`].
@@ -179,13 +179,13 @@ pub async fn replication_facts(connection: &mut Connection) -> Result<Replicatio
         .await?;
     let tables = connection
         .query(
-            "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c \
+            "SELECT c.oid::int8, pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c \
              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
              WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND n.nspname !~ '^pg_' \
                AND n.nspname NOT IN ('information_schema', 'pgstream') \
                AND NOT pg_catalog.pg_has_role(c.relowner, 'USAGE') \
                AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass \
-                 AND d.objid = c.oid AND d.deptype = 'e') ORDER BY 1",
+                 AND d.objid = c.oid AND d.deptype = 'e') ORDER BY 2",
             &[],
         )
         .await?;
@@ -195,7 +195,7 @@ pub async fn replication_facts(connection: &mut Connection) -> Result<Replicatio
         slots_free: row.value(2)?,
         senders_free: row.value(3)?,
         in_recovery: row.is_true(4),
-        not_owned: tables.iter().map(|row| row.value(0)).collect::<Result<_>>()?,
+        not_owned: tables.iter().map(|row| Ok((row.value(0)?, row.value(1)?))).collect::<Result<_>>()?,
     })
 }
 

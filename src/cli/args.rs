@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::content::Content;
 use crate::catalog::role::Scope;
 use crate::error::Error;
 use crate::migrate;
@@ -304,16 +305,14 @@ pub(super) enum Section {
     PreData,
     /// Indexes, constraints, triggers, privileges
     PostData,
-    /// Both
-    All,
 }
 
 /// `pgstream schema`.
 #[derive(Debug, Args)]
 pub(super) struct Schema {
-    /// The part to print
-    #[arg(long, value_enum, default_value = "all")]
-    pub(super) section: Section,
+    /// Print this part alone; may be given several times [default: all]
+    #[arg(long, value_enum)]
+    pub(super) section: Vec<Section>,
     #[command(flatten)]
     pub(super) content: Content,
 }
@@ -326,42 +325,6 @@ pub(super) struct Cleanup {
     pub(super) yes: bool,
     #[command(flatten)]
     pub(super) databases: Databases,
-}
-
-/// What of the schema is left out; pg_dump's options.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "What is left out")]
-pub(super) struct Content {
-    /// Leave out the owners of objects
-    #[arg(short = 'O', long)]
-    pub(super) no_owner: bool,
-    /// Leave out privileges (GRANT and REVOKE)
-    #[arg(short = 'x', long, visible_alias = "no-acl")]
-    pub(super) no_privileges: bool,
-    /// Leave out comments
-    #[arg(long)]
-    pub(super) no_comments: bool,
-    /// Leave out security labels
-    #[arg(long)]
-    pub(super) no_security_labels: bool,
-    /// Leave out publications
-    #[arg(long)]
-    pub(super) no_publications: bool,
-    /// Leave out subscriptions
-    #[arg(long)]
-    pub(super) no_subscriptions: bool,
-    /// Leave out row-level security policies
-    #[arg(long)]
-    pub(super) no_policies: bool,
-    /// Leave out the choice of tablespaces
-    #[arg(long)]
-    pub(super) no_tablespaces: bool,
-    /// Leave out the choice of table access methods
-    #[arg(long)]
-    pub(super) no_table_access_method: bool,
-    /// Leave out the choice of TOAST compression methods
-    #[arg(long)]
-    pub(super) no_toast_compression: bool,
 }
 
 impl From<Method> for migrate::Method {
@@ -422,25 +385,6 @@ fn expressions(option: &str, values: &[String]) -> crate::error::Result<Vec<Stri
             }
         })
         .collect()
-}
-
-impl Content {
-    /// The options of the plan.
-    pub(super) fn options(&self) -> crate::ddl::Options {
-        crate::ddl::Options {
-            database: None,
-            owners: !self.no_owner,
-            privileges: !self.no_privileges,
-            comments: !self.no_comments,
-            security_labels: !self.no_security_labels,
-            publications: !self.no_publications,
-            subscriptions: !self.no_subscriptions,
-            policies: !self.no_policies,
-            tablespaces: !self.no_tablespaces,
-            table_access_methods: !self.no_table_access_method,
-            toast_compression: !self.no_toast_compression,
-        }
-    }
 }
 
 /// The number of connections where none is asked for.

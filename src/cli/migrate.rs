@@ -8,6 +8,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use super::args::{self, Migrate};
+use super::content::Content;
 use super::{Context, Outcome, check, server, size, stop, view};
 use crate::catalog::role::Scope;
 use crate::config::Side;
@@ -54,7 +55,7 @@ fn resolve(context: &Context<'_>, arguments: &Migrate) -> Result<Options> {
 /// The options that commands share, with the others at their defaults: nothing is created.
 pub(super) fn base(
     context: &Context<'_>,
-    content: &args::Content,
+    content: &Content,
     databases: &args::Databases,
     jobs: usize,
 ) -> Result<Options> {
@@ -65,7 +66,7 @@ pub(super) fn base(
         index_jobs: jobs,
         split_larger_than: 0,
         restart: false,
-        ddl: content.options(),
+        ddl: content.options()?,
         roles: Arc::new(Roles::new(roles::Options::none())),
         create_database: false,
         turns: Arc::new(Semaphore::new(usize::from(databases.database_jobs))),

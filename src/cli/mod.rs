@@ -6,6 +6,7 @@
 mod args;
 mod check;
 mod cleanup;
+mod content;
 mod cutover;
 mod log;
 mod migrate;

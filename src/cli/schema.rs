@@ -5,8 +5,9 @@ use serde_json::json;
 use super::args::{self, Schema};
 use super::{Context, Outcome};
 use crate::catalog;
+use crate::catalog::selection::Unmatched;
 use crate::config::Side;
-use crate::ddl::{self, Section};
+use crate::ddl::{self, Dangling, Section};
 use crate::error::Result;
 use crate::wire::{Connection, Settings};
 
@@ -16,7 +17,9 @@ pub(super) async fn run(context: &Context<'_>, options: &Schema) -> Result<Outco
     let settings = Settings::session();
     let mut source = Connection::connect(&config, Side::Source, &settings).await?;
     source.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-    let database = catalog::read(&mut source).await?;
+    let wanted = options.content.options()?;
+    let selected = catalog::selection::read(&mut source, &wanted.selection, Unmatched::Refused).await?;
+    let database = selected.database;
     source.close().await;
     // The statements fit the target's version where one is named, the source's otherwise.
     let version = match target {
@@ -28,12 +31,18 @@ pub(super) async fn run(context: &Context<'_>, options: &Schema) -> Result<Outco
         }
         None => database.version,
     };
-    let plan = ddl::plan(&database, &options.content.options(), version)?;
-    let sections: &[Section] = match options.section {
-        args::Section::PreData => &[Section::PreData],
-        args::Section::PostData => &[Section::PostData, Section::Privileges, Section::Last],
-        args::Section::All => &[Section::PreData, Section::PostData, Section::Privileges, Section::Last],
-    };
+    let plan = ddl::plan(&database, &wanted, version)?;
+    if let Some(whole) = &selected.whole {
+        warn(context, &plan, &ddl::dangling(whole, &wanted, version, &plan)?);
+    }
+    let asked = |section| options.section.is_empty() || options.section.contains(&section);
+    let mut sections = Vec::new();
+    if asked(args::Section::PreData) {
+        sections.push(Section::PreData);
+    }
+    if asked(args::Section::PostData) {
+        sections.extend([Section::PostData, Section::Privileges, Section::Last]);
+    }
     if context.ui.manner().json {
         let items: Vec<_> =
             plan.items.iter().filter(|item| sections.contains(&item.section)).map(item).collect();
@@ -44,9 +53,21 @@ pub(super) async fn run(context: &Context<'_>, options: &Schema) -> Result<Outco
             .collect();
         context.ui.json(&json!({ "items": items, "not_copied": left }))?;
     } else {
-        context.ui.print(&ddl::script(&plan, sections))?;
+        context.ui.print(&ddl::script(&plan, &sections))?;
     }
     Ok(Outcome::Done)
+}
+
+/// The script makes all that is selected, as pg_dump's does; where it is restored, what it needs has to be there.
+fn warn(context: &Context<'_>, plan: &ddl::Plan, dangling: &[Dangling]) {
+    for dangling in dangling.iter().filter(|dangling| !is_in_every_database(dangling)) {
+        let item = plan.items[dangling.item].key();
+        context.ui.warning(&format!("{item} needs {}, which is not selected", dangling.needs), None);
+    }
+}
+
+fn is_in_every_database(dangling: &Dangling) -> bool {
+    dangling.name.as_ref().is_none_or(|(group, name)| *group == "schema" && name == "public")
 }
 
 fn item(item: &ddl::Item) -> serde_json::Value {

@@ -314,6 +314,7 @@ mod tests {
         Status {
             dbname: "app".to_owned(),
             migration: Migration {
+                content: None,
                 source_system_identifier: "7".to_owned(),
                 source_database: "app".to_owned(),
                 method: "copy".to_owned(),

@@ -88,7 +88,7 @@ async fn compare(
         data: !options.schema_only,
         jobs: options.jobs.map_or_else(args::default_jobs, usize::from),
         // The database's own properties are copied too; its name may differ.
-        ddl: ddl::Options { database: Some(target.dbname.clone()), ..options.content.options() },
+        ddl: ddl::Options { database: Some(target.dbname.clone()), ..options.content.options()? },
     };
     let work = verify::run(source, target, &wanted, &progress, &context.stop);
     let report = view::show(context.ui, &progress, work).await?;

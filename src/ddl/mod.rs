@@ -15,6 +15,7 @@ pub mod language;
 pub mod large_object;
 pub mod namespace;
 pub mod note;
+pub mod omit;
 pub mod operator;
 pub mod order;
 pub mod privileges;
@@ -31,9 +32,13 @@ pub mod view;
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::Result;
+use crate::schema::selection::Selection;
 use crate::schema::{Class, Database, ObjectId};
 
+pub use omit::{Dangling, Name, dangling};
 pub use script::script;
 
 /// Plans how to make everything of `database` on a server of `target_version` (a `server_version_num`).
@@ -71,10 +76,11 @@ pub fn plan(database: &Database, options: &Options, target_version: u32) -> Resu
 }
 
 /// What is to be copied, in pg_dump's words; everything by default.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Options {
     /// The target database's name, to give it the source database's settings, connection limit, comment and privileges; `None`
     /// leaves it as it is, as pg_dump does without `--create`.
+    #[serde(skip)]
     pub database: Option<String>,
     /// Owners (`--no-owner`).
     pub owners: bool,
@@ -96,6 +102,15 @@ pub struct Options {
     pub table_access_methods: bool,
     /// Compression methods of columns (`--no-toast-compression`).
     pub toast_compression: bool,
+    /// The objects that are copied (`--schema`, `--table` and the like); the plan is made of a database that was reduced to them.
+    pub selection: Selection,
+}
+
+impl Options {
+    /// Nothing is left out.
+    pub fn copies_everything(&self) -> bool {
+        *self == Options { database: self.database.clone(), ..Options::default() }
+    }
 }
 
 impl Default for Options {
@@ -112,6 +127,7 @@ impl Default for Options {
             tablespaces: true,
             table_access_methods: true,
             toast_compression: true,
+            selection: Selection::default(),
         }
     }
 }

@@ -19,11 +19,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::stream::{acts_on_changes, names};
-use super::{Ended, Method, Options, Outcome, Run, outcome, refuse_other_source, remaining};
-use crate::catalog::{self, server};
+use super::{Ended, Method, Options, Outcome, Run, outcome, refuse_other_source, remaining, scope};
+use crate::catalog::server;
 use crate::config::Side;
 use crate::copy;
-use crate::ddl::{self, Section};
+use crate::ddl::Section;
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
 use crate::replication;
@@ -89,6 +89,7 @@ pub async fn cutover(
             ))
             .with_hint("Run pgstream migrate again first; it ends by itself with the method copy."));
     }
+    let options = &Options { ddl: scope::settled(&options.ddl, Some(&migration))?, ..options.clone() };
     let run = Run { options, progress, stop, method: Method::Replication, turn: None };
     let work = async {
         if migration.phase < Phase::Cutover {
@@ -199,13 +200,16 @@ impl Run<'_> {
         refuse_prepared(source).await?;
         self.apply_the_rest(source, target, migration).await?;
         self.progress.set_phase("setting sequences");
-        let database = catalog::read(source).await?;
+        let selected = scope::read(source, &self.options.ddl).await?;
+        let (mut database, plan) = scope::plan(target, selected, &self.options.ddl).await?;
+        database.sequences.retain(|sequence| !sequence.contents_left_out);
         copy::copy_sequences(source, target, &database.sequences).await?;
-        self.progress.set_phase("comparing large objects");
-        copy::refresh_large_objects(source, target, &self.options.ddl).await?;
+        if self.options.ddl.selection.includes_everything() {
+            self.progress.set_phase("comparing large objects");
+            copy::refresh_large_objects(source, target, &self.options.ddl).await?;
+        }
         if cutover.refresh_materialized_views {
             self.progress.set_phase("refreshing materialized views");
-            let plan = ddl::plan(&database, &self.options.ddl, target.version())?;
             let refreshes: Vec<_> =
                 plan.items.iter().filter(|item| item.kind == "MATERIALIZED VIEW DATA").collect();
             copy::apply_items(target, &refreshes, self.progress).await?;
@@ -266,8 +270,8 @@ impl Run<'_> {
     /// so nothing is applied any more.
     async fn make_held_items(&self, source: &mut Connection, target: &mut Connection) -> Result<()> {
         self.progress.set_phase("creating triggers and foreign keys");
-        let database = catalog::read(source).await?;
-        let plan = ddl::plan(&database, &self.options.ddl, target.version())?;
+        let selected = scope::read(source, &self.options.ddl).await?;
+        let (_, plan) = scope::plan(target, selected, &self.options.ddl).await?;
         let made = state::items(target).await?;
         let held: Vec<_> = remaining(&plan, Section::PostData, &made)
             .into_iter()

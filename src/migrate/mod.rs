@@ -22,6 +22,7 @@ mod point;
 mod relations;
 mod restart;
 pub mod roles;
+pub mod scope;
 pub mod server;
 mod start;
 mod stream;
@@ -179,6 +180,7 @@ pub async fn run(options: &Options, progress: &Arc<Progress>, stop: &Cancellatio
             return outcome(&mut target, Ended::AlreadyDone, begun).await;
         }
     }
+    let options = &Options { ddl: scope::settled(&options.ddl, migration.as_ref())?, ..options.clone() };
     let mut run = Run { options, progress, stop, method: options.method, turn };
     // Boxed: the whole machine is one large future.
     match Box::pin(run.walk(source, &mut target, &identity, &there, migration)).await {
@@ -367,8 +369,8 @@ impl Run<'_> {
         there: &Identity,
     ) -> Result<Migration> {
         locks::wait(source, self.options.lock_wait, self.progress, self.stop).await?;
-        let database = catalog::read(source).await?;
-        let plan = ddl::plan(&database, &self.options.ddl, target.version())?;
+        let selected = scope::read(source, &self.options.ddl).await?;
+        let (database, plan) = scope::plan(target, selected, &self.options.ddl).await?;
         self.refuse_taken_names(target, &plan, source).await?;
         let mut fallback = Vec::new();
         let stream = match self.method {
@@ -402,6 +404,7 @@ impl Run<'_> {
             method: if stream.is_some() { "replication" } else { "copy" },
             stream: stream.as_deref(),
             options: &asked,
+            content: &self.options.ddl,
         };
         self.check_stop()?;
         state::create(target, &begin).await?;
@@ -416,10 +419,10 @@ impl Run<'_> {
         migration: &Migration,
     ) -> Result<()> {
         locks::wait(&mut source, self.options.lock_wait, self.progress, self.stop).await?;
-        let Point { snapshot, database } = self.point(&mut source, target, migration).await?;
+        let Point { snapshot, selected } = self.point(&mut source, target, migration).await?;
         let wanted =
             ddl::Options { database: Some(self.options.target.dbname.clone()), ..self.options.ddl.clone() };
-        let plan = ddl::plan(&database, &wanted, target.version())?;
+        let (database, plan) = scope::plan(target, selected, &wanted).await?;
         self.check_stop()?;
         for omission in &plan.not_copied {
             target.execute(&state::record_omission(omission)).await?;
@@ -434,13 +437,16 @@ impl Run<'_> {
         copy::apply_items(target, &pre_data, self.progress).await?;
         self.check_stop()?;
 
+        let positions: HashSet<u32> =
+            database.sequences.iter().filter(|s| !s.contents_left_out).map(|s| s.oid).collect();
         self.progress.set_phase("copying rows");
         self.copy_rows(snapshot, target, database, &plan, &made).await?;
 
         enter(target, Phase::PostData).await?;
         self.progress.set_phase("setting sequences");
         // The snapshot is gone, and with it the catalogs as they were: sequences are read as they are now, as pg_dump does.
-        let sequences = catalog::sequence::sequences().run(&mut source).await?;
+        let mut sequences = catalog::sequence::sequences().run(&mut source).await?;
+        sequences.retain(|sequence| positions.contains(&sequence.oid));
         copy::copy_sequences(&mut source, target, &sequences).await?;
         self.check_stop()?;
 
@@ -491,7 +497,7 @@ impl Run<'_> {
             .filter(|key| taken.contains(key))
             .collect();
         let objects: HashSet<u32> = catalog::server::large_objects(target).await?.into_iter().collect();
-        if !objects.is_empty() {
+        if !objects.is_empty() && self.options.ddl.selection.includes_everything() {
             let mine = catalog::server::large_objects(source).await?;
             names.extend(
                 mine.iter().filter(|oid| objects.contains(oid)).map(|oid| format!("LARGE OBJECT {oid}")),
@@ -556,8 +562,12 @@ impl Run<'_> {
         let options = self.options;
         let rule = SplitRule { larger_than: options.split_larger_than, source_version: database.version };
         let through_root = partition::loaded_through_root(&database);
-        relations::plan(snapshot.connection(), target, &database.tables, &rule, &through_root, self.progress)
-            .await?;
+        let wanted = relations::Wanted {
+            tables: &database.tables,
+            large_objects: options.ddl.selection.includes_everything(),
+            through_root: &through_root,
+        };
+        relations::plan(snapshot.connection(), target, &wanted, &rule, self.progress).await?;
         // Only now: a run that finds this phase and no open part takes it that every row has been copied.
         enter(target, Phase::Copy).await?;
         let relations = state::relations(target).await?;

@@ -16,11 +16,10 @@
 //! Nothing has been copied under a snapshot that is given up. The newer one stands at a position of its own, which is stored with each part that
 //! is copied under it; the stream leaves out what committed before that position, part by part. Hence each change still arrives exactly once.
 
-use super::{Method, Run, locks, stream};
-use crate::catalog;
+use super::{Method, Run, locks, scope, stream};
+use crate::catalog::selection::Selected;
 use crate::copy::Snapshot;
 use crate::error::{Error, Result};
-use crate::schema::Database;
 use crate::schema::table::Table;
 use crate::state::Migration;
 use crate::wire::Connection;
@@ -32,8 +31,8 @@ const TRIES: u32 = 6;
 pub(super) struct Point {
     /// Its session holds the locks.
     pub(super) snapshot: Snapshot,
-    /// The source's definition at the snapshot.
-    pub(super) database: Database,
+    /// The source's definition at the snapshot, and what of it is selected.
+    pub(super) selected: Selected,
 }
 
 impl Run<'_> {
@@ -58,14 +57,14 @@ impl Run<'_> {
             // Reading the definitions takes its time, so that what is known to be there is locked before.
             self.share(&mut snapshot, source, &tables).await?;
             locks::limit(snapshot.connection(), self.options.lock_wait).await?;
-            let changed = match catalog::read(snapshot.connection()).await {
-                Ok(mut database) => {
-                    stream::forget_given_identities(target, &mut database.tables).await?;
-                    let rewritten = self.share(&mut snapshot, source, &database.tables).await?;
+            let changed = match scope::read(snapshot.connection(), &self.options.ddl).await {
+                Ok(mut selected) => {
+                    stream::forget_given_identities(target, &mut selected.database.tables).await?;
+                    let rewritten = self.share(&mut snapshot, source, &selected.database.tables).await?;
                     if rewritten.is_empty() {
-                        return Ok(Point { snapshot, database });
+                        return Ok(Point { snapshot, selected });
                     }
-                    tables = database.tables;
+                    tables = selected.database.tables;
                     too_new(&rewritten)
                 }
                 Err(error) if snapshot.connection().is_broken() || !is_gone(&error) => return Err(error),

@@ -15,16 +15,25 @@ use crate::wire::Connection;
 /// Relations recorded in one transaction of the target.
 const BATCH: usize = 250;
 
-/// Brings the queue in line with the source's tables under the run's snapshot (`source` holds it). `through_root` are leaves that
-/// are loaded through another table.
+/// What the queue is made of.
+pub(super) struct Wanted<'a> {
+    /// The source's tables.
+    pub(super) tables: &'a [Table],
+    /// Large objects too.
+    pub(super) large_objects: bool,
+    /// Leaves that are loaded through another table.
+    pub(super) through_root: &'a HashMap<u32, RelationName>,
+}
+
+/// Brings the queue in line with what is wanted of the source under the run's snapshot (`source` holds it).
 pub(super) async fn plan(
     source: &mut Connection,
     target: &mut Connection,
-    tables: &[Table],
+    wanted: &Wanted<'_>,
     rule: &SplitRule,
-    through_root: &HashMap<u32, RelationName>,
     progress: &Progress,
 ) -> Result<()> {
+    let tables = wanted.tables;
     let known: HashMap<u32, _> = state::relations(target)
         .await?
         .into_iter()
@@ -35,7 +44,7 @@ pub(super) async fn plan(
     // Rows that are loaded through their root are in no table of their own to empty again, so they come in one part.
     let whole = SplitRule { larger_than: 0, ..*rule };
     for table in tables.iter().filter(|table| table.has_rows()) {
-        let rule = if through_root.contains_key(&table.oid) { &whole } else { rule };
+        let rule = if wanted.through_root.contains_key(&table.oid) { &whole } else { rule };
         match known.get(&table.oid) {
             None => {
                 let planned = cut(source, table, rule, &pages).await?;
@@ -76,7 +85,8 @@ pub(super) async fn plan(
         forget.push(state::record_omission(&omission));
         target.pipeline(&forget).await?;
     }
-    if !known.contains_key(&LARGE_OBJECTS)
+    if wanted.large_objects
+        && !known.contains_key(&LARGE_OBJECTS)
         && let Some((relation, parts)) = copy::plan_large_objects(source).await?
     {
         added.push(state::add_relation(&relation, &parts));

@@ -15,8 +15,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Options, ReplicaIdentityPolicy, Run};
-use crate::catalog::{self, server};
+use super::{Options, ReplicaIdentityPolicy, Run, scope};
+use crate::catalog::server;
 use crate::config::{Config, Side};
 use crate::copy::Snapshot;
 use crate::ddl::{Item, NotCopied};
@@ -69,7 +69,8 @@ pub(super) async fn obstacles(
                 .to_owned(),
         );
     }
-    for name in &facts.not_owned {
+    let published: HashSet<u32> = tables.iter().filter(|table| is_published(table)).map(|t| t.oid).collect();
+    for (_, name) in facts.not_owned.iter().filter(|(oid, _)| published.contains(oid)) {
         obstacles.push(format!("Table {name} belongs to another role, and only its owner may publish it."));
     }
     if policy == ReplicaIdentityPolicy::Error {
@@ -96,9 +97,11 @@ pub(super) async fn obstacles(
     Ok(obstacles)
 }
 
-/// Tables whose changes are in the log: unlogged ones leave none, foreign ones are elsewhere.
+/// Tables whose changes are wanted and in the log: unlogged ones leave none, foreign ones are elsewhere.
 fn is_published(table: &Table) -> bool {
-    table.kind != TableKind::Foreign && table.persistence == Persistence::Permanent
+    table.kind != TableKind::Foreign
+        && table.persistence == Persistence::Permanent
+        && !table.contents_left_out
 }
 
 fn has_identity(table: &Table) -> bool {
@@ -145,7 +148,7 @@ impl Run<'_> {
             return adopt(&options.source, created).await;
         }
         // Nothing is copied under a slot that has no checkpoint.
-        let tables = &catalog::read(source).await?.tables;
+        let tables = &scope::read(source, &options.ddl).await?.database.tables;
         replication::drop_slot(source, slot).await?;
         replication::drop_publication(source, publication).await?;
         self.give_identities(source, target, tables).await?;
@@ -324,7 +327,7 @@ fn published(tables: &[Table], policy: ReplicaIdentityPolicy) -> (Published, Vec
     let mut published = Vec::new();
     let mut left = Vec::new();
     for table in tables {
-        let reason = if table.kind == TableKind::Foreign {
+        let reason = if table.kind == TableKind::Foreign || table.contents_left_out {
             continue;
         } else if table.persistence == Persistence::Unlogged {
             "unlogged: its rows were copied, later changes leave no trace in the log"

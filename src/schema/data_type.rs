@@ -160,6 +160,24 @@ pub struct Base {
     pub by_value: bool,
 }
 
+impl Type {
+    /// Constraints (OIDs) of a domain; none of other types.
+    pub fn constraints(&self) -> Vec<u32> {
+        match &self.definition {
+            Definition::Domain(domain) => domain.constraints.iter().map(|c| c.oid).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The relation (OID) behind a composite type.
+    pub fn relation(&self) -> Option<u32> {
+        match &self.definition {
+            Definition::Composite(composite) => Some(composite.relation),
+            _ => None,
+        }
+    }
+}
+
 /// A cast.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Cast {

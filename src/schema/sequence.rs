@@ -38,6 +38,9 @@ pub struct Sequence {
     pub owned_by: Option<OwningColumn>,
     /// Belongs to an extension, which makes it; here because the extension registered its value as configuration.
     pub configuration: bool,
+    /// Its position stays behind: the operator wants its definition alone.
+    #[serde(skip)]
+    pub contents_left_out: bool,
 }
 
 /// The column that a sequence belongs to.

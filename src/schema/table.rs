@@ -122,6 +122,9 @@ pub struct Table {
     /// Set for a table that belongs to an extension and is here only because the extension registered its rows as
     /// configuration to be copied: the condition of the rows, possibly empty. The extension makes the table.
     pub configuration: Option<String>,
+    /// Its rows stay behind, and its changes: the operator wants its definition alone.
+    #[serde(skip)]
+    pub contents_left_out: bool,
 }
 
 /// A column of a table or view. The catalog query leaves out what most columns do not have.
@@ -222,9 +225,9 @@ impl Table {
         self.partition_bound.is_some()
     }
 
-    /// Holds rows that a copy has to move: neither partitioned nor foreign.
+    /// Holds rows that a copy has to move: neither partitioned nor foreign, and wanted.
     pub fn has_rows(&self) -> bool {
-        self.kind == TableKind::Ordinary
+        self.kind == TableKind::Ordinary && !self.contents_left_out
     }
 
     /// Is made as a plain table before it becomes a child.

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use pgstream_proto::lsn::Lsn;
 
 use super::TABLES;
+use crate::ddl;
 use crate::error::{Error, Result};
 use crate::wire::Connection;
 
@@ -77,6 +78,8 @@ pub struct Migration {
     pub method: String,
     /// How far it is.
     pub phase: Phase,
+    /// What of the source is copied; `None` where the program that began it didn't say.
+    pub content: Option<ddl::Options>,
     /// The error that ended the last run, if it failed.
     pub error: Option<String>,
     /// The replication slot on the source, if there is one.
@@ -120,7 +123,7 @@ pub async fn read(target: &mut Connection) -> Result<Option<Migration>> {
             "SELECT format, source_system_identifier, source_database, method, phase, error, slot, publication, \
                     started_at::text, updated_at::text, finished_at::text, \
                     extract(epoch FROM coalesce(finished_at, pg_catalog.clock_timestamp()) - started_at)::float8, \
-                    cutover_lsn, source_read_only, coalesce(options->>'fallback', '[]') \
+                    cutover_lsn, source_read_only, coalesce(options->>'fallback', '[]'), options->>'content' \
              FROM pgstream.migration",
             &[],
         )
@@ -140,6 +143,7 @@ pub async fn read(target: &mut Connection) -> Result<Option<Migration>> {
         source_database: row.value(2)?,
         method: row.value(3)?,
         phase: row.value::<String>(4)?.parse()?,
+        content: row.optional::<String>(15)?.map(|text| content(&text)).transpose()?,
         error: row.optional(5)?,
         slot: row.optional(6)?,
         publication: row.optional(7)?,
@@ -157,6 +161,11 @@ pub async fn read(target: &mut Connection) -> Result<Option<Migration>> {
     }))
 }
 
+fn content(text: &str) -> Result<ddl::Options> {
+    serde_json::from_str(text)
+        .map_err(|e| Error::failed(format!("unexpected options in the state tables: {e}")))
+}
+
 /// How a migration begins.
 #[derive(Debug, Clone)]
 pub struct Begin<'a> {
@@ -170,12 +179,17 @@ pub struct Begin<'a> {
     pub stream: Option<&'a str>,
     /// What the run was asked for.
     pub options: &'a serde_json::Value,
+    /// What of the source is copied.
+    pub content: &'a ddl::Options,
 }
 
 /// Makes the state tables and the migration's row, in one transaction.
 pub async fn create(target: &mut Connection, begin: &Begin<'_>) -> Result<()> {
     use crate::sql::literal;
     let stream = begin.stream.map_or_else(|| "NULL".to_owned(), literal);
+    let mut options = begin.options.clone();
+    options["content"] = serde_json::to_value(begin.content)
+        .map_err(|e| Error::failed(format!("could not record what is copied: {e}")))?;
     let mut statements: Vec<String> = vec!["BEGIN".to_owned()];
     statements.extend(TABLES.iter().map(|&sql| sql.to_owned()));
     statements.push(format!(
@@ -187,7 +201,7 @@ pub async fn create(target: &mut Connection, begin: &Begin<'_>) -> Result<()> {
         literal(begin.database),
         literal(begin.method),
         Phase::PreData,
-        literal(&begin.options.to_string()),
+        literal(&options.to_string()),
     ));
     statements.push("COMMIT".to_owned());
     if let Err(failure) = target.pipeline(&statements).await {

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog;
+use crate::catalog::selection::Unmatched;
 use crate::config::{Config, Side};
 use crate::ddl;
 use crate::error::{Error, ErrorKind, Result};
@@ -86,8 +87,17 @@ pub async fn run(
 ) -> Result<Report> {
     progress.set_phase("reading definitions");
     let mut pair = Sessions::open(source, target).await?;
-    let (mut source_definition, target_definition) =
-        tokio::try_join!(catalog::read(&mut pair.source), catalog::read(&mut pair.target))?;
+    // What was copied is compared, unless something else is asked for.
+    let copied = copied(&mut pair.target).await.filter(|_| options.ddl.copies_everything());
+    let wanted = match copied {
+        Some(copied) => ddl::Options { database: options.ddl.database.clone(), ..copied },
+        None => options.ddl.clone(),
+    };
+    let (source_read, target_read) = tokio::try_join!(
+        catalog::selection::read(&mut pair.source, &wanted.selection, Unmatched::Refused),
+        catalog::selection::read(&mut pair.target, &wanted.selection, Unmatched::Ignored)
+    )?;
+    let (mut source_definition, target_definition) = (source_read.database, target_read.database);
     if made_read_only(&mut pair.target).await {
         let settings = &mut source_definition.properties.settings;
         settings.retain(|setting| !setting.starts_with("default_transaction_read_only="));
@@ -95,8 +105,8 @@ pub async fn run(
     let mut report = Report::default();
     if options.schema {
         let version = pair.target.version();
-        let made = ddl::plan(&source_definition, &options.ddl, version)?;
-        let found = ddl::plan(&target_definition, &options.ddl, version)?;
+        let made = ddl::plan(&source_definition, &wanted, version)?;
+        let found = ddl::plan(&target_definition, &wanted, version)?;
         let majors = form::Majors { source: source_definition.version / 10_000, target: version / 10_000 };
         report.items = made.items.len() as u64;
         report.differences.extend(schema::compare(&made, &found, majors));
@@ -104,7 +114,16 @@ pub async fn run(
     if options.data {
         let measure = Measure::of(&source_definition, &target_definition);
         pair.prepare(&measure).await?;
-        compare_contents(&mut pair, &source_definition, &target_definition, &measure, &mut report).await?;
+        let large_objects = wanted.selection.includes_everything();
+        compare_contents(
+            &mut pair,
+            &source_definition,
+            &target_definition,
+            &measure,
+            large_objects,
+            &mut report,
+        )
+        .await?;
         let pairs = rows::pairs(&source_definition, &target_definition, &mut report.differences);
         let total = pairs.iter().map(|pair| pair.bytes).sum();
         progress.set_phase("comparing rows");
@@ -124,19 +143,27 @@ async fn made_read_only(target: &mut Connection) -> bool {
     matches!(crate::state::read(target).await, Ok(Some(migration)) if migration.source_read_only)
 }
 
+/// What the migration that the target holds copied; `None` where there is none whose state can be read.
+async fn copied(target: &mut Connection) -> Option<ddl::Options> {
+    crate::state::read(target).await.ok().flatten().and_then(|migration| migration.content)
+}
+
 /// Sequences and large objects, on the first pair of sessions.
 async fn compare_contents(
     pair: &mut Sessions,
     source: &Database,
     target: &Database,
     measure: &Measure,
+    large_objects: bool,
     report: &mut Report,
 ) -> Result<()> {
-    report.sequences = source.sequences.len() as u64;
+    report.sequences = source.sequences.iter().filter(|s| !s.contents_left_out).count() as u64;
     report.differences.extend(sequence::compare(pair, source, target).await?);
-    let (large_objects, differences) = large_object::compare(pair, measure).await?;
-    report.large_objects = large_objects;
-    report.differences.extend(differences);
+    if large_objects {
+        let (large_objects, differences) = large_object::compare(pair, measure).await?;
+        report.large_objects = large_objects;
+        report.differences.extend(differences);
+    }
     Ok(())
 }
 

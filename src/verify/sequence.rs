@@ -23,6 +23,7 @@ pub(super) async fn compare(
     let names: Vec<Name> = source
         .sequences
         .iter()
+        .filter(|s| !s.contents_left_out)
         .filter(|s| target.sequences.iter().any(|t| t.schema == s.schema && t.name == s.name))
         .map(|s| (s.schema.clone(), s.name.clone()))
         .collect();

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use super::super::scope;
 use super::{Facts, Finding, Severity};
-use crate::ddl::{Item, Plan};
+use crate::ddl;
 use crate::schema::table::{Persistence, TableKind};
 use crate::sql::ident;
 use crate::state::Phase;
@@ -13,51 +14,13 @@ use Severity::{Blocker, Info, Warning};
 /// Objects of the same trouble that are named one by one; the rest are counted.
 const NAMED: usize = 20;
 
-/// The group of kinds in which a name can be used once; `None` for items that only come with another one.
-fn group(kind: &str) -> Option<&'static str> {
-    Some(match kind {
-        "TABLE" | "VIEW" | "MATERIALIZED VIEW" | "SEQUENCE" | "FOREIGN TABLE" | "INDEX" => "relation",
-        "TYPE" | "DOMAIN" | "SHELL TYPE" => "type",
-        "FUNCTION" | "PROCEDURE" | "AGGREGATE" => "function",
-        "SCHEMA" => "schema",
-        "OPERATOR" => "operator",
-        "OPERATOR CLASS" => "operator class",
-        "OPERATOR FAMILY" => "operator family",
-        "COLLATION" => "collation",
-        "CONVERSION" => "conversion",
-        "TEXT SEARCH CONFIGURATION" => "text search configuration",
-        "TEXT SEARCH DICTIONARY" => "text search dictionary",
-        "TEXT SEARCH PARSER" => "text search parser",
-        "TEXT SEARCH TEMPLATE" => "text search template",
-        "FOREIGN DATA WRAPPER" => "foreign-data wrapper",
-        "SERVER" => "server",
-        "EVENT TRIGGER" => "event trigger",
-        "PUBLICATION" => "publication",
-        "SUBSCRIPTION" => "subscription",
-        "ACCESS METHOD" => "access method",
-        "STATISTICS" => "statistics",
-        _ => return None,
-    })
-}
-
-fn name(item: &Item) -> String {
-    match &item.schema {
-        Some(schema) => format!("{schema}.{}", item.name),
-        None => item.name.clone(),
+/// `public`, extensions and languages, which may well be there, and pgstream's own schema.
+fn is_in_every_database((group, name): &ddl::Name) -> bool {
+    match *group {
+        "extension" | "language" => true,
+        "schema" => ["public", crate::state::SCHEMA].contains(&name.as_str()),
+        _ => name.strip_prefix(crate::state::SCHEMA).is_some_and(|rest| rest.starts_with('.')),
     }
-}
-
-/// What a plan makes, as groups and names: `public`, which every database has, and pgstream's own schema left out.
-pub(super) fn names(plan: &Plan) -> BTreeSet<(&'static str, String)> {
-    let ours = |item: &Item| item.schema.as_deref() == Some(crate::state::SCHEMA);
-    plan.items
-        .iter()
-        .filter(|item| !ours(item))
-        .filter_map(|item| Some((group(item.kind)?, name(item))))
-        .filter(|(group, name)| {
-            *group != "schema" || !["public", crate::state::SCHEMA].contains(&name.as_str())
-        })
-        .collect()
 }
 
 pub(super) fn state(facts: &Facts) -> Vec<Finding> {
@@ -95,8 +58,9 @@ pub(super) fn objects_in_the_way(facts: &Facts) -> Vec<Finding> {
     if !matches!(facts.migration, Ok(None)) {
         return Vec::new();
     }
-    let wanted = names(&facts.plan);
-    let there: Vec<&(&str, String)> = wanted.intersection(&facts.present).collect();
+    let wanted = facts.plan.names();
+    let there: Vec<&ddl::Name> =
+        wanted.intersection(&facts.present).filter(|name| !is_in_every_database(name)).collect();
     let hint = "Choose an empty target database, or drop what is in the way.";
     let mut findings: Vec<Finding> = there
         .iter()
@@ -215,6 +179,26 @@ pub(super) fn not_copied(facts: &Facts) -> Vec<Finding> {
         )
     })
     .collect()
+}
+
+/// What the selection leaves without something that it needs.
+pub(super) fn dangling(facts: &Facts) -> Vec<Finding> {
+    let lacking = scope::lacking(&facts.dangling, &facts.present);
+    lacking
+        .into_iter()
+        .map(|(item, needs)| {
+            let item = &facts.plan.items[item];
+            let (severity, what) = if scope::holds_contents(item.kind) {
+                (Blocker, format!("needs {needs}, which is neither selected nor on the target"))
+            } else {
+                let what =
+                    format!("is not copied: it needs {needs}, which is neither selected nor on the target");
+                (Warning, what)
+            };
+            Finding::new(severity, format!("source {}", item.key()), what)
+                .with_hint("Select that too, or make it on the target first.")
+        })
+        .collect()
 }
 
 pub(super) fn particular_tables(facts: &Facts) -> Vec<Finding> {

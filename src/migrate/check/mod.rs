@@ -10,11 +10,11 @@ mod place;
 use std::collections::BTreeSet;
 
 use super::database::{self, UnknownLocale};
-use super::{Method, ReplicaIdentityPolicy, roles, stream};
+use super::{Method, ReplicaIdentityPolicy, roles, scope, stream};
 use crate::catalog;
 use crate::catalog::access::Unreadable;
 use crate::catalog::facts::Server;
-use crate::ddl::{self, Plan};
+use crate::ddl::{self, Dangling, Plan};
 use crate::error::{Error, ErrorKind, Result};
 use crate::schema::Database;
 use crate::schema::role::Role;
@@ -95,8 +95,10 @@ pub struct Facts {
     pub plan: Plan,
     /// What the options say of the plan.
     pub options: ddl::Options,
-    /// Objects that the target has: group of kinds and qualified name; see [`content`].
-    pub present: BTreeSet<(&'static str, String)>,
+    /// Items of the plan that need what is not selected.
+    pub dangling: Vec<Dangling>,
+    /// Objects that the target has.
+    pub present: BTreeSet<ddl::Name>,
     /// The migration that the target holds, or why it can't be gone on with.
     pub migration: std::result::Result<Option<Migration>, Finding>,
     /// Roles that the source database refers to.
@@ -137,6 +139,7 @@ const CHECKS: &[fn(&Facts) -> Vec<Finding>] = &[
     content::collations,
     content::tablespaces,
     content::not_copied,
+    content::dangling,
     content::particular_tables,
     access::roles,
     access::owners,
@@ -240,12 +243,15 @@ async fn read(source: &mut Connection, target: &mut Connection, wanted: &Wanted<
     let options = wanted.ddl;
     let from_source = async {
         let server = catalog::facts::read(source).await?;
-        let database = catalog::read(source).await?;
-        let scope = catalog::role::Scope::Database;
-        let roles = catalog::role::read(source, scope, &wanted.roles.exclude).await?;
+        let selected = scope::read(source, options).await?;
+        let every = catalog::role::Scope::Database;
+        let roles = catalog::role::read(source, every, &wanted.roles.exclude).await?;
         let unreadable = catalog::access::read_unreadable(source).await?;
-        let large_objects = catalog::access::count_unreadable_large_objects(source).await?;
-        Ok::<_, Error>((server, database, roles, unreadable, large_objects))
+        let large_objects = match options.selection.includes_everything() {
+            true => catalog::access::count_unreadable_large_objects(source).await?,
+            false => 0,
+        };
+        Ok::<_, Error>((server, selected, roles, unreadable, large_objects))
     };
     let from_target = async {
         let server = catalog::facts::read(target).await?;
@@ -263,8 +269,9 @@ async fn read(source: &mut Connection, target: &mut Connection, wanted: &Wanted<
         Ok::<_, Error>((server, migration, database))
     };
     let (from_source, from_target) = tokio::try_join!(from_source, from_target)?;
-    let (source, database, roles, unreadable, unreadable_large_objects) = from_source;
+    let (source, selected, roles, mut unreadable, unreadable_large_objects) = from_source;
     let (mut server, migration, present) = from_target;
+    let database = selected.database;
     let created = match wanted.create {
         Some(name) => {
             let properties = &database.properties;
@@ -275,9 +282,22 @@ async fn read(source: &mut Connection, target: &mut Connection, wanted: &Wanted<
         None => None,
     };
     let present = ddl::plan(&present, &ddl::Options::default(), target_version)?;
+    let plan = ddl::plan(&database, options, target_version)?;
+    let dangling = match &selected.whole {
+        Some(whole) => ddl::dangling(whole, options, target_version, &plan)?,
+        None => Vec::new(),
+    };
+    let read = |relation: &Unreadable| {
+        let tables = database.tables.iter().filter(|t| t.has_rows()).map(|t| (&t.schema, &t.name));
+        let sequences =
+            database.sequences.iter().filter(|s| !s.contents_left_out).map(|s| (&s.schema, &s.name));
+        tables.chain(sequences).any(|name| name == (&relation.schema, &relation.name))
+    };
+    unreadable.retain(read);
     Ok(Facts {
-        plan: ddl::plan(&database, options, target_version)?,
-        present: content::names(&present),
+        plan,
+        dangling,
+        present: present.names(),
         options: options.clone(),
         sessions: wanted.jobs as u64 + 2,
         created,

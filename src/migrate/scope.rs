@@ -1,0 +1,85 @@
+//! What of the source is migrated: its definition as far as it is selected, and the plan of what can be made of it on the target.
+//!
+//! In: sessions of both servers, the operator's choice. Out: the database to copy, and its plan. What may fail: either server; a selected
+//! table that needs something which is neither selected nor on the target: its rows would have no place.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::catalog;
+use crate::catalog::selection::{Selected, Unmatched};
+use crate::ddl::{self, Dangling, Plan};
+use crate::error::{Error, ErrorKind, Result};
+use crate::schema::Database;
+use crate::state::Migration;
+use crate::wire::Connection;
+
+/// The choice that holds: what a migration was begun with, unless nothing is asked for now.
+///
+/// # Errors
+/// A usage error where a migration was begun with another choice.
+pub fn settled(asked: &ddl::Options, begun: Option<&Migration>) -> Result<ddl::Options> {
+    match begun.and_then(|migration| migration.content.as_ref()) {
+        Some(begun) if asked.copies_everything() => Ok(begun.clone()),
+        Some(begun) if begun != asked => Err(Error::usage(
+            "the migration was begun with another choice of what is copied",
+        )
+        .with_hint("Leave these options out to go on with the first choice, or begin anew with --restart.")),
+        _ => Ok(asked.clone()),
+    }
+}
+
+/// Reads the source's definition, as far as it is selected.
+pub(super) async fn read(source: &mut Connection, options: &ddl::Options) -> Result<Selected> {
+    catalog::selection::read(source, &options.selection, Unmatched::Refused).await
+}
+
+/// Plans what is selected, without what can't be made because it needs what is not selected.
+///
+/// # Errors
+/// See the module.
+pub(super) async fn plan(
+    target: &mut Connection,
+    selected: Selected,
+    options: &ddl::Options,
+) -> Result<(Database, Plan)> {
+    let version = target.version();
+    let mut plan = ddl::plan(&selected.database, options, version)?;
+    let Some(whole) = &selected.whole else { return Ok((selected.database, plan)) };
+    let dangling = ddl::dangling(whole, options, version, &plan)?;
+    if dangling.is_empty() {
+        return Ok((selected.database, plan));
+    }
+    let present = ddl::plan(&catalog::read(target).await?, &ddl::Options::default(), version)?.names();
+    let reasons: BTreeMap<usize, String> = lacking(&dangling, &present)
+        .into_iter()
+        .map(|(item, needs)| (item, format!("needs {needs}, which is neither selected nor on the target")))
+        .collect();
+    for (&item, reason) in &reasons {
+        let item = &plan.items[item];
+        if holds_contents(item.kind) {
+            return Err(Error::new(ErrorKind::Blocked, format!("cannot create {}: it {reason}", item.key()))
+                .with_hint("Make that on the target first, or select it too; pgstream check lists everything of this kind."));
+        }
+    }
+    plan.leave_out(&reasons);
+    Ok((selected.database, plan))
+}
+
+/// Items that need what neither the plan makes nor the target has; for each, the first such thing.
+pub(super) fn lacking<'a>(
+    dangling: &'a [Dangling],
+    present: &BTreeSet<ddl::Name>,
+) -> BTreeMap<usize, &'a str> {
+    let mut lacking = BTreeMap::new();
+    for dangling in dangling {
+        if dangling.name.as_ref().is_some_and(|name| !present.contains(name)) {
+            lacking.entry(dangling.item).or_insert(dangling.needs.as_str());
+        }
+    }
+    lacking
+}
+
+/// Whether rows or a position would be copied into what an item of this kind makes.
+pub(super) fn holds_contents(kind: &str) -> bool {
+    matches!(kind, "TABLE" | "SEQUENCE")
+}
