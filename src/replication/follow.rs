@@ -48,8 +48,6 @@ pub struct Options {
     pub on_conflict: OnConflict,
     /// Whether large transactions are received while they run, where the source can (PostgreSQL 14).
     pub streaming: bool,
-    /// In place of UTF8, for databases whose bytes have no known encoding (SQL_ASCII).
-    pub client_encoding: Option<String>,
     /// Bytes of unfinished streamed transactions that are kept in memory.
     pub memory: usize,
     /// The folder for the rest of them.
@@ -68,18 +66,9 @@ impl Options {
             publication,
             on_conflict: OnConflict::Stop,
             streaming: true,
-            client_encoding: None,
             memory: 32 << 20,
             spill_directory: PathBuf::from("/tmp"),
             patience: Duration::from_secs(600),
-        }
-    }
-
-    fn settings(&self, replication: bool) -> Settings {
-        let settings = if replication { Settings::replication() } else { Settings::session() };
-        match &self.client_encoding {
-            Some(encoding) => settings.with_client_encoding(encoding),
-            None => settings,
         }
     }
 }
@@ -186,13 +175,19 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     async fn run(mut self) -> Result<Ended, Halt> {
         let options = self.options;
-        let settings = options.settings(false);
+        let settings = Settings::session();
         let (mut session, role) = target::open(&options.target, &settings).await?;
         let lookup = Connection::connect(&options.target, Side::Target, &settings).await?;
         let Some(checkpoint) = checkpoint::read(&mut session).await? else {
             return Err(Error::failed("the target has no checkpoint to follow the source from").into());
         };
-        let mut source = Connection::connect(&options.source, Side::Source, &options.settings(true)).await?;
+        let mut source = Connection::connect(&options.source, Side::Source, &Settings::replication()).await?;
+        if [&source, &session].iter().all(|s| s.parameter("server_encoding") == Some("SQL_ASCII")) {
+            // Bytes that have no encoding are not converted: they might not be UTF-8.
+            for session in [&mut source, &mut session] {
+                session.execute("SET client_encoding = 'SQL_ASCII'").await?;
+            }
+        }
         let Resumable { timeline, interval } =
             slot::check_resume(&mut source, &options.slot, &options.publication, &checkpoint).await?;
         // The last run may have committed without waiting for the disk.

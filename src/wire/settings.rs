@@ -7,10 +7,9 @@ use crate::config::Side;
 /// Text of dates, intervals, floats, bytea, arrays and names depends on the session: the same settings on
 /// both sides make COPY text and catalog definitions mean the same. All timeouts are off: a copy may take hours. Warnings are asked for, as
 /// one of them is all that a server has to say of a publication that is gone.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Settings {
     replication: bool,
-    client_encoding: Option<String>,
 }
 
 /// Name and value of each setting; every one exists since PostgreSQL 10.
@@ -44,19 +43,12 @@ impl Settings {
 
     /// The settings of a walsender for logical replication.
     pub fn replication() -> Settings {
-        Settings { replication: true, ..Settings::default() }
-    }
-
-    /// Uses `encoding` in place of UTF8, for databases whose bytes have no known encoding (SQL_ASCII).
-    #[must_use]
-    pub fn with_client_encoding(mut self, encoding: &str) -> Settings {
-        self.client_encoding = Some(encoding.to_owned());
-        self
+        Settings { replication: true }
     }
 
     /// The startup packet's parameters for a server of this side, besides user, database and application name.
     pub(super) fn parameters(&self, side: Side) -> Vec<(&str, &str)> {
-        let mut parameters = vec![("client_encoding", self.client_encoding.as_deref().unwrap_or("UTF8"))];
+        let mut parameters = vec![("client_encoding", "UTF8")];
         parameters.extend_from_slice(SESSION);
         if side == Side::Source {
             // A cutover makes the source's database read-only for everyone else.

@@ -18,18 +18,3 @@ fn a_row_that_takes_longer_to_arrive_than_the_sources_patience_arrives() {
     stream.expect_same("SELECT id, md5(a), length(a), b FROM t ORDER BY id");
     assert_eq!(stream.progress.snapshot().reconnects, 0);
 }
-
-#[test]
-fn bytes_of_no_encoding_pass_between_two_databases_that_have_none() {
-    let make =
-        |name| server(15).create_database_with(name, "ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0");
-    let (source, target) = (make("source"), make("target"));
-    for database in [&source, &target] {
-        database.execute("CREATE TABLE t (id int PRIMARY KEY, v text)");
-    }
-    let mut stream = Stream::over(source, target);
-    stream.options.client_encoding = Some("SQL_ASCII".to_owned());
-    stream.source.execute("SET client_encoding = 'SQL_ASCII'; INSERT INTO t SELECT n, E'caf\\xe9' FROM generate_series(1, 60) n; UPDATE t SET v = E'\\xff' WHERE id = 1");
-    stream.catch_up();
-    stream.expect_same("SELECT id, encode(v::bytea, 'hex') FROM t ORDER BY id");
-}
