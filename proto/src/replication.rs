@@ -36,6 +36,15 @@ pub enum StreamMessage {
 }
 
 impl StreamMessage {
+    /// The server's clock when it sent the message.
+    pub fn sent_at(&self) -> Timestamp {
+        match self {
+            StreamMessage::XLogData { sent_at, .. } | StreamMessage::PrimaryKeepalive { sent_at, .. } => {
+                *sent_at
+            }
+        }
+    }
+
     /// Reads the body of a CopyData message.
     pub fn parse(body: Bytes) -> Result<StreamMessage, ParseError> {
         let mut cursor = Cursor::new("replication", body);

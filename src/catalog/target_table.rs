@@ -13,10 +13,14 @@ pub struct TargetTable {
     pub kind: String,
     /// Whether row security applies to this session, so that COPY would be refused.
     pub row_security: bool,
+    /// Whether a trigger or rule of it acts in sessions with `session_replication_role = replica` too.
+    pub acts_always: bool,
     /// The columns, in their order.
     pub columns: Vec<TargetColumn>,
     /// The columns of its primary key, or else of a unique index that can identify any row; empty when there is none.
     pub key: Vec<String>,
+    /// How many indexes compare rows with each other: unique ones, and those of exclusion constraints.
+    pub unique_indexes: u32,
 }
 
 /// A column of it.
@@ -32,6 +36,9 @@ pub struct TargetColumn {
     pub type_modifier: i32,
     /// The type, as DDL writes it.
     pub type_name: String,
+    /// What turns a text into a value of the type under all domains, as an expression's cast, without a modifier; `None` where a cast would not
+    /// read the text as the type's input does.
+    pub cast: Option<String>,
     /// Whether it is generated from other columns.
     pub generated: bool,
     /// Whether it is an identity column that only the system gives values to (`GENERATED ALWAYS AS IDENTITY`).
@@ -52,9 +59,14 @@ pub async fn read_target_table(
     let key_columns = if connection.version() >= 110_000 { "i.indnkeyatts" } else { "i.indnatts" };
     let sql = format!(
         "SELECT c.relkind::text AS kind, pg_catalog.row_security_active(c.oid) AS row_security, \
+         EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND g.tgenabled IN ('A', 'R')) \
+           OR EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_enabled IN ('A', 'R')) AS acts_always, \
+         (SELECT count(*) FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND (i.indisunique OR i.indisexclusion)) AS unique_indexes, \
          coalesce((SELECT json_agg(json_build_object('name', a.attname, 'type_oid', a.atttypid::int8, \
             'base_type', b.type::int8, 'type_modifier', a.atttypmod, \
             'type_name', pg_catalog.format_type(a.atttypid, a.atttypmod), 'generated', {generated}, \
+            'cast', CASE WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_cast x WHERE x.castsource = 25 AND x.casttarget = b.type \
+               AND x.castmethod <> 'b') THEN pg_catalog.format_type(b.type, -1) END, \
             'identity_always', a.attidentity = 'a', 'collated', a.attcollation NOT IN (0, 100, 950, 951), \
             'equality', {EQUALITY}) ORDER BY a.attnum) \
           FROM pg_catalog.pg_attribute a CROSS JOIN LATERAL ({BASE_TYPE}) b JOIN pg_catalog.pg_type t ON t.oid = b.type \

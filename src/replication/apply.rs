@@ -10,13 +10,16 @@ use std::time::{Duration, Instant};
 
 use pgstream_proto::lsn::Lsn;
 use pgstream_proto::pgoutput::Relation;
+use pgstream_proto::timestamp::Timestamp;
 use tokio::sync::watch;
 
 use super::assemble::Event;
 use super::batch::{Group, Position, Run};
 use super::failure::{self, Halt};
 use super::filter::Filter;
+use super::pending::Pending;
 use super::relation::Mapped;
+use super::stream::BEHIND;
 use super::target::TriggerRole;
 use crate::catalog::target_table::read_target_table;
 use crate::error::{Error, Result};
@@ -48,6 +51,9 @@ pub(super) struct Expected {
     pub(super) relation: u32,
     /// The commit LSN of the source transaction.
     pub(super) commit: Lsn,
+    /// How many rows an UPDATE or DELETE must reach, and whether they were gathered, perhaps from several source transactions.
+    pub(super) rows: u64,
+    pub(super) gathered: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +90,9 @@ pub(super) struct Applier {
     pub(super) known: HashMap<u32, Known>,
     pub(super) statements: u32,
     expected: VecDeque<Expected>,
+    /// What waits for more changes of its kind, by the relation's OID on the source, and its messages' bytes.
+    pub(super) pending: HashMap<u32, Pending>,
+    pub(super) gathered_bytes: usize,
     pub(super) run: Option<Run>,
     pub(super) group: Option<Group>,
     /// The commit LSN of the source transaction that is being applied.
@@ -134,6 +143,8 @@ impl Applier {
             known: HashMap::new(),
             statements: 0,
             expected: VecDeque::new(),
+            pending: HashMap::new(),
+            gathered_bytes: 0,
             run: None,
             group: None,
             transaction: None,
@@ -179,6 +190,16 @@ impl Applier {
         self.group.is_some()
     }
 
+    /// When the group is to be committed at the latest, as soon as no source transaction is half applied.
+    pub(super) fn full_at(&self) -> Option<Instant> {
+        self.group.as_ref().map(Group::full_at)
+    }
+
+    /// Whether what is applied is far behind what the source has sent; `sent_at` is the source's clock, as its commits' times are.
+    pub(super) fn is_behind(&self, sent_at: Timestamp) -> bool {
+        self.position.committed_at.is_some_and(|at| sent_at.0.saturating_sub(at.0) > BEHIND)
+    }
+
     /// Takes the next event, whose message had `size` bytes.
     pub(super) async fn apply(&mut self, event: Event, size: usize) -> Result<(), Halt> {
         match event {
@@ -219,6 +240,7 @@ impl Applier {
     /// Commits what is applied with the position it brings the target to. `wait` makes it durable at once, which a commit also is
     /// when the last durable one is some time ago.
     pub(super) async fn commit(&mut self, wait: bool) -> Result<(), Halt> {
+        self.send_gathered()?;
         self.end_run()?;
         self.begin()?;
         self.confirm_rows().await?;
@@ -272,13 +294,13 @@ impl Applier {
     }
 
     /// Opens the target's transaction, unless it is open.
-    fn begin(&mut self) -> Result<()> {
-        if self.group.is_none() {
+    pub(super) fn begin(&mut self) -> Result<()> {
+        let group = self.group.get_or_insert_with(|| Group::new(Instant::now()));
+        if !std::mem::replace(&mut group.begun, true) {
             self.step("begin", Step::Setting)?;
             if self.role == TriggerRole::Origin {
                 self.step("defer", Step::Setting)?;
             }
-            self.group = Some(Group::new(Instant::now()));
         }
         Ok(())
     }
@@ -291,7 +313,14 @@ impl Applier {
 
     pub(super) fn expect(&mut self, step: Step, relation: u32) {
         let commit = self.transaction.unwrap_or(self.position.end);
-        self.expected.push_back(Expected { step, relation, commit });
+        self.expected.push_back(Expected { step, relation, commit, rows: 1, gathered: false });
+    }
+
+    /// The statement that was queued last is of gathered changes, of so many rows.
+    pub(super) fn expected_together(&mut self, rows: u64) {
+        if let Some(expected) = self.expected.back_mut() {
+            (expected.rows, expected.gathered) = (rows, true);
+        }
     }
 
     /// A relation is described anew.
@@ -300,6 +329,7 @@ impl Applier {
         if self.known.get(&oid).is_some_and(|known| known.relation == relation) {
             return Ok(());
         }
+        self.send_gathered_of(oid)?;
         if self.run.as_ref().is_some_and(|run| run.relation == oid) {
             self.end_run()?;
         }
@@ -312,20 +342,17 @@ impl Applier {
         Ok(())
     }
 
-    /// Sees to it that the relation is mapped, and that a transaction is open.
+    /// Sees to it that the relation is mapped, and counts a change.
     pub(super) async fn ready(&mut self, oid: u32) -> Result<(), Halt> {
         let known = self.known.get_mut(&oid).ok_or_else(|| unknown_relation(oid))?;
         if known.mapped.is_none() {
             let Relation { namespace, name, .. } = &known.relation;
             let table = read_target_table(&mut self.lookup, namespace, name).await?;
-            let mapped = Mapped::new(&known.relation, table);
+            let mapped = Mapped::new(&known.relation, table, self.role);
             let commit = self.transaction.unwrap_or(self.position.end);
             known.mapped = Some(mapped.map_err(|error| failure::at(error, commit, self.careful_until))?);
         }
-        self.begin()?;
-        if let Some(group) = &mut self.group {
-            group.changes += 1;
-        }
+        self.group.get_or_insert_with(|| Group::new(Instant::now())).changes += 1;
         Ok(())
     }
 
@@ -357,7 +384,9 @@ impl Applier {
             },
         };
         match (rows, self.on_conflict) {
-            (Some(1), _) => Ok(()),
+            (Some(rows), _) if rows == expected.rows => Ok(()),
+            // Which of them, and of which source transaction, shows when they come one by one.
+            _ if expected.gathered => Err(self.halt(expected, Error::failed(self.no_row(expected)))),
             (Some(0), OnConflict::Skip) => {
                 self.progress.add_conflicts(1);
                 tracing::warn!(lsn = %expected.commit, "{}", self.no_row(expected));

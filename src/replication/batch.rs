@@ -12,14 +12,23 @@ const MOST_BYTES: usize = 8 << 20;
 const LONGEST: Duration = Duration::from_millis(50);
 
 /// Inserts of one relation, one after the other, from which on a COPY is cheaper than as many statements.
-const COPY_ROWS: usize = 20;
+pub(super) const COPY_ROWS: usize = 20;
 const COPY_BYTES: usize = 256 << 10;
+
+/// Updates or deletes of one relation from which on one statement, planned for the purpose, is cheaper than as many prepared ones.
+pub(super) const MANY_ROWS: usize = 50;
+
+/// Changes are gathered up to so many of one relation, or so many bytes of messages.
+pub(super) const MOST_GATHERED_ROWS: usize = 8_192;
+pub(super) const MOST_GATHERED_BYTES: usize = 4 << 20;
 
 /// The source transactions that are applied in one transaction of the target.
 #[derive(Debug)]
 pub(super) struct Group {
-    /// When its first change was applied.
+    /// When its first change came.
     pub(super) started: Instant,
+    /// Whether the target's transaction is open.
+    pub(super) begun: bool,
     /// Changes of rows so far.
     pub(super) changes: u64,
     /// Source transactions that are complete.
@@ -39,12 +48,17 @@ pub(super) struct Position {
 
 impl Group {
     pub(super) fn new(now: Instant) -> Group {
-        Group { started: now, changes: 0, transactions: 0, bytes: 0 }
+        Group { started: now, begun: false, changes: 0, transactions: 0, bytes: 0 }
+    }
+
+    /// When it is full if nothing else fills it.
+    pub(super) fn full_at(&self) -> Instant {
+        self.started + LONGEST
     }
 
     /// Whether it should be committed as soon as its last source transaction is complete, though more are waiting.
     pub(super) fn is_full(&self, now: Instant) -> bool {
-        self.changes >= MOST_CHANGES || self.bytes >= MOST_BYTES || now - self.started >= LONGEST
+        self.changes >= MOST_CHANGES || self.bytes >= MOST_BYTES || now >= self.full_at()
     }
 }
 
@@ -57,13 +71,13 @@ pub(super) struct Run {
     pub(super) rows: Vec<Tuple>,
     /// Bytes of `rows`.
     pub(super) bytes: usize,
-    /// Rows sent by a COPY that has begun.
-    pub(super) copied: Option<u64>,
+    /// Whether a COPY has begun.
+    pub(super) copied: bool,
 }
 
 impl Run {
     pub(super) fn new(relation: u32) -> Run {
-        Run { relation, rows: Vec::new(), bytes: 0, copied: None }
+        Run { relation, rows: Vec::new(), bytes: 0, copied: false }
     }
 
     /// Whether it is long enough for a COPY to begin.

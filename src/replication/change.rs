@@ -13,6 +13,7 @@ use super::apply::{Applier, Step, mapped, unknown_relation};
 use super::batch::Run;
 use super::failure::Halt;
 use super::filter::{PartRule, Verdict, key_is_due};
+use super::pending::Kind;
 use super::relation::{Key, Mapped, Plain};
 use super::statement::{self, Row, Shape};
 use crate::error::{Error, Result};
@@ -34,9 +35,17 @@ impl Applier {
         if !due {
             return Ok(());
         }
-        self.ready(change.relation).await?;
-        self.add_to_run(change.relation, change.new)?;
-        Ok(())
+        let oid = change.relation;
+        self.ready(oid).await?;
+        let copies = self.run.as_ref().is_some_and(|run| run.relation == oid && run.copied);
+        if !copies && self.may_gather(oid, Kind::Insert, &change.new)? {
+            return Ok(self.gather(oid, Kind::Insert, change.new)?);
+        }
+        if !copies {
+            self.send_gathered()?;
+            self.begin()?;
+        }
+        Ok(self.add_to_run(oid, change.new)?)
     }
 
     pub(super) async fn update(&mut self, change: Update) -> Result<(), Halt> {
@@ -92,7 +101,7 @@ impl Applier {
 
     async fn insert_moved(&mut self, oid: u32, old: Option<OldTuple>, new: Tuple) -> Result<(), Halt> {
         self.ready(oid).await?;
-        self.end_run()?;
+        self.make_way(oid)?;
         let old = match &old {
             Some(OldTuple::Full(old)) => Some(old),
             _ => None,
@@ -115,12 +124,19 @@ impl Applier {
 
     async fn delete_row(&mut self, oid: u32, old: OldTuple) -> Result<(), Halt> {
         self.ready(oid).await?;
-        self.end_run()?;
         let (OldTuple::Key(old) | OldTuple::Full(old)) = old;
+        if self.may_gather(oid, Kind::Delete, &old)? {
+            return Ok(self.gather(oid, Kind::Delete, old)?);
+        }
+        self.make_way(oid)?;
+        Ok(self.delete_at_once(oid, &old)?)
+    }
+
+    pub(super) fn delete_at_once(&mut self, oid: u32, old: &Tuple) -> Result<()> {
         let plain = match &self.mapped(oid)?.plain_delete {
             Some(plain) => plain.clone(),
             None => {
-                let row = self.row(oid, &old)?;
+                let row = self.row(oid, old)?;
                 let shape = Shape::Delete { row: row.clone() };
                 let plain =
                     Arc::new(Plain { name: self.statement(oid, &shape)?, set: Vec::new(), equal: row.equal });
@@ -137,7 +153,14 @@ impl Applier {
 
     async fn update_row(&mut self, oid: u32, old: Option<OldTuple>, new: Tuple) -> Result<(), Halt> {
         self.ready(oid).await?;
-        self.end_run()?;
+        if self.may_gather(oid, Kind::Update, &new)? && self.keeps_key(oid, old.as_ref(), &new)? {
+            return Ok(self.gather(oid, Kind::Update, new)?);
+        }
+        self.make_way(oid)?;
+        Ok(self.update_at_once(oid, old, &new)?)
+    }
+
+    pub(super) fn update_at_once(&mut self, oid: u32, old: Option<OldTuple>, new: &Tuple) -> Result<()> {
         let old = match old {
             Some(OldTuple::Key(old) | OldTuple::Full(old)) => Some(old),
             None => None,
@@ -149,8 +172,8 @@ impl Applier {
             self.expect(Step::Update, oid);
             return Ok(());
         }
-        let identity = self.identity_columns(oid, old.as_ref(), &new)?;
-        let identified = old.as_ref().unwrap_or(&new);
+        let identity = self.identity_columns(oid, old.as_ref(), new)?;
+        let identified = old.as_ref().unwrap_or(new);
         let mut row = self.row(oid, identified)?;
         // Only ALTER TABLE lets such a column change: that it has not, which is nearly certain, is made part of the condition; if it
         // has, no row is found, and the transaction comes again, carefully.
@@ -223,6 +246,7 @@ impl Applier {
     }
 
     pub(super) async fn truncate(&mut self, change: &Truncate) -> Result<(), Halt> {
+        self.send_gathered()?;
         self.end_run()?;
         let mut whole = Vec::new();
         let mut ranges = Vec::new();
@@ -254,6 +278,9 @@ impl Applier {
         for (oid, column, parts) in &ranges {
             statements.push((*oid, statement::delete_ranges(&self.mapped(*oid)?.table, column, parts)));
         }
+        if !statements.is_empty() {
+            self.begin()?;
+        }
         for (oid, sql) in statements {
             self.pipeline.prepare("", &sql, &[])?;
             self.pipeline.run("", &[], std::iter::empty())?;
@@ -276,7 +303,7 @@ impl Applier {
     }
 
     /// The name of the prepared statement with this shape.
-    fn statement(&mut self, oid: u32, shape: &Shape) -> Result<Arc<str>> {
+    pub(super) fn statement(&mut self, oid: u32, shape: &Shape) -> Result<Arc<str>> {
         let known = self.known.get_mut(&oid).and_then(|known| known.mapped.as_mut());
         let mapped = known.ok_or_else(|| unknown_relation(oid))?;
         if let Some(name) = mapped.prepared.get(shape) {
@@ -305,8 +332,7 @@ impl Applier {
             return self.insert_row(oid, &row);
         }
         let run = self.run.get_or_insert_with(|| Run::new(oid));
-        if let Some(copied) = &mut run.copied {
-            *copied += 1;
+        if run.copied {
             return self.copy_row(oid, &row);
         }
         run.bytes += row.values().map(|v| text_of(Some(v)).map_or(0, <[u8]>::len)).sum::<usize>();
@@ -315,7 +341,7 @@ impl Applier {
             return Ok(());
         }
         let rows = std::mem::take(&mut run.rows);
-        run.copied = Some(rows.len() as u64);
+        run.copied = true;
         let name = self.statement(oid, &Shape::Copy)?;
         self.pipeline.run(&name, &[], std::iter::empty())?;
         rows.iter().try_for_each(|row| self.copy_row(oid, row))
@@ -324,14 +350,14 @@ impl Applier {
     /// Ends the inserts that follow each other.
     pub(super) fn end_run(&mut self) -> Result<()> {
         let Some(run) = self.run.take() else { return Ok(()) };
-        if run.copied.is_some() {
+        if run.copied {
             self.pipeline.copy_done()?;
             self.expect(Step::Copy, run.relation);
         }
         run.rows.iter().try_for_each(|row| self.insert_row(run.relation, row))
     }
 
-    fn insert_row(&mut self, oid: u32, row: &Tuple) -> Result<()> {
+    pub(super) fn insert_row(&mut self, oid: u32, row: &Tuple) -> Result<()> {
         let name = self.statement(oid, &Shape::Insert)?;
         let mapped = mapped(&self.known, oid).ok_or_else(|| unknown_relation(oid))?;
         self.pipeline.run(&name, &[], written(mapped, row))?;
@@ -339,7 +365,7 @@ impl Applier {
         Ok(())
     }
 
-    fn copy_row(&mut self, oid: u32, row: &Tuple) -> Result<()> {
+    pub(super) fn copy_row(&mut self, oid: u32, row: &Tuple) -> Result<()> {
         let mapped = mapped(&self.known, oid).ok_or_else(|| unknown_relation(oid))?;
         self.pipeline.copy_data(|out| {
             text::row(written(mapped, row), out);
@@ -360,7 +386,7 @@ struct Identity {
 }
 
 /// A value's text. The stream was not asked for binary values, and an unchanged TOAST value is left out before.
-fn text_of(value: Option<Value<'_>>) -> Option<&[u8]> {
+pub(super) fn text_of(value: Option<Value<'_>>) -> Option<&[u8]> {
     match value {
         Some(Value::Text(text) | Value::Binary(text)) => Some(text),
         Some(Value::Null | Value::UnchangedToast) | None => None,

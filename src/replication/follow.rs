@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use pgstream_proto::lsn::Lsn;
 use pgstream_proto::pgoutput::ProtocolVersion;
+use pgstream_proto::timestamp::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -248,6 +249,7 @@ impl Attempt<'_> {
         mut chunks: mpsc::Receiver<Chunk>,
     ) -> Result<Option<Ended>, Halt> {
         let mut idle_stored = Instant::now();
+        let mut sent_at = Timestamp(0);
         loop {
             let chunk = match chunks.try_recv() {
                 Ok(chunk) => chunk,
@@ -255,8 +257,18 @@ impl Attempt<'_> {
                 Err(mpsc::error::TryRecvError::Empty)
                     if applier.has_group() && !applier.is_in_transaction() =>
                 {
-                    applier.commit(self.stop.is_cancelled()).await?;
-                    continue;
+                    // Far behind the source, more will come at once, and few commits do more than early ones.
+                    let more = match applier.full_at().filter(|_| applier.is_behind(sent_at)) {
+                        Some(full_at) => tokio::time::timeout_at(full_at.into(), chunks.recv()).await,
+                        None => Ok(None),
+                    };
+                    match more {
+                        Ok(Some(chunk)) => chunk,
+                        _ => {
+                            applier.commit(self.stop.is_cancelled()).await?;
+                            continue;
+                        }
+                    }
                 }
                 Err(mpsc::error::TryRecvError::Empty) => {
                     if applier.has_group() {
@@ -289,6 +301,7 @@ impl Attempt<'_> {
                 }
             };
             for (message, size) in chunk.messages {
+                sent_at = message.sent_at();
                 let mut event = assembler.take(message)?;
                 while let Some(next) = event {
                     let committed = matches!(next, Event::Commit(_));

@@ -7,7 +7,7 @@
 //! ```text
 //! receive → decode → assemble → batch → apply → checkpoint → feedback
 //! stream    proto    assemble   batch   apply   state        feedback
-//!                    spill              relation, statement, filter
+//!                    spill              gather, pending, relation, statement, filter
 //! ```
 //!
 //! # Positions
@@ -32,6 +32,8 @@ mod failure;
 mod feedback;
 mod filter;
 mod follow;
+mod gather;
+mod pending;
 mod preflight;
 mod publication;
 mod relation;

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::sql::{ident, qualified};
 
 use super::statement::Shape;
+use super::target::TriggerRole;
 
 /// A relation of the stream and its table on the target.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub(super) struct Mapped {
     pub(super) columns: Vec<Option<Column>>,
     /// What identifies a row.
     pub(super) key: Key,
+    /// Which of its changes may wait for others of their kind.
+    pub(super) gather: Gather,
     /// Prepared statements by what they do.
     pub(super) prepared: HashMap<Shape, Arc<str>>,
     /// The statement for updates that tell all values and are found by an unchanged key.
@@ -57,10 +60,26 @@ pub(super) struct Column {
     pub(super) type_oid: u32,
     /// `GENERATED ALWAYS AS IDENTITY`.
     pub(super) identity_always: bool,
+    /// The type that a text is cast to, if a cast reads it as the type's input does.
+    pub(super) cast: Option<String>,
     /// The equality operator.
     pub(super) equality: Option<String>,
     /// Whether equal values are the same value, down to their text form.
     pub(super) exact: bool,
+}
+
+/// Which changes of a relation may be gathered while those of other relations go on, so that many go by one statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gather {
+    /// None: triggers or rules act on them, or its rows may be reached by other names. Everything that is gathered goes before.
+    Nothing,
+    /// Inserts that follow each other.
+    Inserts,
+    /// Inserts that follow each other, and deletes that do.
+    Runs,
+    /// The net effect for each key. Its columns are all that tells rows of the table apart, so that changes of different keys
+    /// can't get into each other's way: no other unique index, no exclusion constraint.
+    NetEffects,
 }
 
 /// What identifies a row of the relation.
@@ -83,11 +102,11 @@ const EXACT: &[u32] = &[
 const FIRST_USER_OID: u32 = 16_384;
 
 impl Mapped {
-    /// Maps `relation` on `table`.
+    /// Maps `relation` on `table`, in a session where triggers have this role.
     ///
     /// # Errors
     /// A table or a column that is missing on the target, or whose type can't take every value of the source.
-    pub(super) fn new(relation: &Relation, table: Option<TargetTable>) -> Result<Mapped> {
+    pub(super) fn new(relation: &Relation, table: Option<TargetTable>, role: TriggerRole) -> Result<Mapped> {
         let name = format!("{}.{}", relation.namespace, relation.name);
         let Some(table) = table else {
             return Err(drift(format!("table \"{name}\" of the source is not on the target")).with_hint(
@@ -127,22 +146,33 @@ impl Mapped {
                 name: ident(&target.name),
                 type_oid: target.type_oid,
                 identity_always: target.identity_always,
+                cast: target.cast.clone(),
                 equality: target.equality.clone(),
                 exact: EXACT.contains(&target.base_type) && !target.collated && target.equality.is_some(),
             }))
         });
         let columns: Vec<Option<Column>> = columns.collect::<Result<_>>()?;
+        let key = key(relation, &table, &columns);
         Ok(Mapped {
             table: qualified(&relation.namespace, &relation.name),
             partitioned: table.kind == "p",
             copy: !table.row_security && table.kind != "v",
-            key: key(relation, &table, &columns),
+            gather: gather(&table, &columns, &key, relation, role),
+            key,
             columns,
             name,
             prepared: HashMap::new(),
             plain_update: None,
             plain_delete: None,
         })
+    }
+
+    /// The columns that identify a row; none where the whole row does.
+    pub(super) fn key_columns(&self) -> &[usize] {
+        match &self.key {
+            Key::Row => &[],
+            Key::Columns(columns) => columns,
+        }
     }
 
     /// Whether a column takes values from the system alone.
@@ -152,12 +182,8 @@ impl Mapped {
 
     /// The names of the columns that identify a row, for messages.
     pub(super) fn key_names(&self) -> Vec<&str> {
-        match &self.key {
-            Key::Row => Vec::new(),
-            Key::Columns(indexes) => {
-                indexes.iter().filter_map(|&i| Some(self.columns.get(i)?.as_ref()?.name.as_str())).collect()
-            }
-        }
+        let columns = self.key_columns().iter().filter_map(|&i| self.columns.get(i)?.as_ref());
+        columns.map(|column| column.name.as_str()).collect()
     }
 }
 
@@ -181,6 +207,34 @@ fn key(relation: &Relation, table: &TargetTable, columns: &[Option<Column>]) -> 
         Key::Columns(indexes)
     } else {
         Key::Row
+    }
+}
+
+fn gather(
+    table: &TargetTable,
+    columns: &[Option<Column>],
+    key: &Key,
+    relation: &Relation,
+    role: TriggerRole,
+) -> Gather {
+    let plain = table.kind == "r" && !table.row_security && !table.acts_always;
+    if role == TriggerRole::Origin || !plain {
+        return Gather::Nothing;
+    }
+    let Key::Columns(key) = key else { return Gather::Inserts };
+    let named = |&i: &usize| table.key.contains(&relation.columns[i].name);
+    // Different bytes of a key must be different keys.
+    let told_apart = |&i: &usize| columns[i].as_ref().is_some_and(|c| c.exact && c.cast.is_some());
+    if key.len() != table.key.len() || !key.iter().all(named) || !key.iter().all(told_apart) {
+        return Gather::Inserts;
+    }
+    let mut set =
+        columns.iter().enumerate().filter(|(i, _)| !key.contains(i)).filter_map(|(_, c)| c.as_ref());
+    let is_set = set.clone().next().is_some();
+    if table.unique_indexes == 1 && is_set && set.all(|c| c.cast.is_some() && !c.identity_always) {
+        Gather::NetEffects
+    } else {
+        Gather::Runs
     }
 }
 
@@ -216,6 +270,7 @@ mod tests {
             base_type: type_oid,
             type_modifier,
             type_name: "some type".to_owned(),
+            cast: Some("some type".to_owned()),
             generated: false,
             identity_always: false,
             collated: false,
@@ -224,8 +279,16 @@ mod tests {
     }
 
     fn table(columns: Vec<TargetColumn>, key: &[&str]) -> TargetTable {
-        let key = key.iter().map(|&k| k.to_owned()).collect();
-        TargetTable { kind: "r".to_owned(), row_security: false, columns, key }
+        let key: Vec<String> = key.iter().map(|&k| k.to_owned()).collect();
+        let unique_indexes = u32::from(!key.is_empty());
+        TargetTable {
+            kind: "r".to_owned(),
+            row_security: false,
+            acts_always: false,
+            columns,
+            key,
+            unique_indexes,
+        }
     }
 
     fn relation(replica_identity: ReplicaIdentity, columns: Vec<Published>) -> Relation {
@@ -239,7 +302,7 @@ mod tests {
             vec![published("a", 23, -1, true), published("b", 25, -1, false)],
         );
         let target = table(vec![column("b", 25, -1), column("gone", 16, -1), column("a", 20, -1)], &["a"]);
-        let mapped = Mapped::new(&source, Some(target)).unwrap();
+        let mapped = Mapped::new(&source, Some(target), TriggerRole::Replica).unwrap();
         let names: Vec<_> = mapped.columns.iter().flatten().map(|c| c.name.as_str()).collect();
         assert_eq!(names, ["\"a\"", "\"b\""]);
         assert_eq!(mapped.key, Key::Columns(vec![0]));
@@ -248,9 +311,9 @@ mod tests {
     #[test]
     fn a_missing_table_or_column_stops_and_is_named() {
         let source = relation(ReplicaIdentity::Default, vec![published("new", 23, -1, false)]);
-        let error = Mapped::new(&source, None).unwrap_err();
+        let error = Mapped::new(&source, None, TriggerRole::Replica).unwrap_err();
         assert_eq!(error.to_string(), "table \"s.t\" of the source is not on the target");
-        let error = Mapped::new(&source, Some(table(vec![], &[]))).unwrap_err();
+        let error = Mapped::new(&source, Some(table(vec![], &[])), TriggerRole::Replica).unwrap_err();
         assert_eq!(error.to_string(), "column \"new\" of table \"s.t\" of the source is not on the target");
     }
 
@@ -281,8 +344,39 @@ mod tests {
         let columns = || vec![published("a", 23, -1, true), published("b", 114, -1, true)];
         let target = |key: &[&str]| Some(table(vec![column("a", 23, -1), column("b", 114, -1)], key));
         let full = relation(ReplicaIdentity::Full, columns());
-        assert_eq!(Mapped::new(&full, target(&["a"])).unwrap().key, Key::Columns(vec![0]));
-        assert_eq!(Mapped::new(&full, target(&[])).unwrap().key, Key::Row);
-        assert_eq!(Mapped::new(&full, target(&["a", "absent"])).unwrap().key, Key::Row);
+        assert_eq!(
+            Mapped::new(&full, target(&["a"]), TriggerRole::Replica).unwrap().key,
+            Key::Columns(vec![0])
+        );
+        assert_eq!(Mapped::new(&full, target(&[]), TriggerRole::Replica).unwrap().key, Key::Row);
+        assert_eq!(Mapped::new(&full, target(&["a", "absent"]), TriggerRole::Replica).unwrap().key, Key::Row);
+    }
+
+    #[test]
+    fn net_effects_are_for_tables_that_only_a_key_orders() {
+        let source = relation(
+            ReplicaIdentity::Default,
+            vec![published("a", 23, -1, true), published("b", 25, -1, false)],
+        );
+        let columns = || vec![column("a", 23, -1), column("b", 25, -1)];
+        let gather = |table: TargetTable, role| Mapped::new(&source, Some(table), role).unwrap().gather;
+        let replica = TriggerRole::Replica;
+        let with = |change: fn(&mut TargetTable)| {
+            let mut table = table(columns(), &["a"]);
+            change(&mut table);
+            table
+        };
+        assert_eq!(gather(with(|_| {}), replica), Gather::NetEffects);
+        assert_eq!(gather(with(|_| {}), TriggerRole::Origin), Gather::Nothing);
+        assert_eq!(gather(with(|t| t.acts_always = true), replica), Gather::Nothing);
+        assert_eq!(gather(with(|t| t.kind = "p".to_owned()), replica), Gather::Nothing);
+        assert_eq!(gather(with(|t| t.row_security = true), replica), Gather::Nothing);
+        assert_eq!(gather(with(|t| t.unique_indexes = 2), replica), Gather::Runs);
+        assert_eq!(gather(with(|t| t.columns[1].cast = None), replica), Gather::Runs);
+        assert_eq!(gather(with(|t| t.columns[1].identity_always = true), replica), Gather::Runs);
+        assert_eq!(gather(with(|t| t.columns[0].identity_always = true), replica), Gather::NetEffects);
+        assert_eq!(gather(with(|t| t.key.clear()), replica), Gather::Inserts);
+        // Two texts may be one key.
+        assert_eq!(gather(with(|t| t.columns[0].collated = true), replica), Gather::Inserts);
     }
 }

@@ -140,6 +140,59 @@ fn found(relation: &Mapped, row: &Row, types: &mut Types) -> String {
     }
 }
 
+/// Updates all columns but the key's of the rows with these keys, whose values come as one array of texts for each column: those whose numbers come
+/// with the statement.
+pub(super) fn update_many(relation: &Mapped) -> (String, Vec<usize>) {
+    let key = relation.key_columns();
+    let set = (0..relation.columns.len()).filter(|i| relation.columns[*i].is_some() && !key.contains(i));
+    let columns: Vec<usize> = key.iter().copied().chain(set).collect();
+    let assignments = (key.len()..columns.len()).filter_map(|n| {
+        let column = relation.columns.get(columns[n])?.as_ref()?;
+        Some(format!("{} = {}", column.name, value(column, n)))
+    });
+    let assignments = assignments.collect::<Vec<_>>().join(", ");
+    let sql = format!(
+        "UPDATE ONLY {} AS t SET {assignments} FROM {} WHERE {}",
+        relation.table,
+        rows(columns.len()),
+        joined(relation)
+    );
+    (sql, columns)
+}
+
+/// Deletes the rows with these keys, which come as one array of texts for each of the columns.
+pub(super) fn delete_many(relation: &Mapped) -> (String, Vec<usize>) {
+    let columns = relation.key_columns().to_vec();
+    let rows = rows(columns.len());
+    (format!("DELETE FROM ONLY {} AS t USING {rows} WHERE {}", relation.table, joined(relation)), columns)
+}
+
+/// The parameters as rows `u` of columns `c0`, `c1` … Only the name without a schema takes several arrays.
+fn rows(columns: usize) -> String {
+    let list = |prefix: &str, first: usize| {
+        (first..first + columns).map(|n| format!("{prefix}{n}")).collect::<Vec<_>>().join(", ")
+    };
+    format!("unnest({}) AS u({})", list("$", 1), list("c", 0))
+}
+
+/// The condition by which the rows `u`, whose first columns are the key, find theirs.
+fn joined(relation: &Mapped) -> String {
+    let columns = relation.key_columns().iter().filter_map(|&i| relation.columns.get(i)?.as_ref());
+    let conditions = columns.enumerate().map(|(n, column)| {
+        let equality = column.equality.as_deref().unwrap_or("OPERATOR(pg_catalog.=)");
+        format!("t.{} {equality} {}", column.name, value(column, n))
+    });
+    conditions.collect::<Vec<_>>().join(" AND ")
+}
+
+/// Column `n` of the rows `u` as a value of `column`; its modifier and its domain take effect when it is assigned.
+fn value(column: &Column, n: usize) -> String {
+    match &column.cast {
+        Some(cast) => format!("u.c{n}::{cast}"),
+        None => format!("u.c{n}"),
+    }
+}
+
 /// Empties tables, all of them in one statement so that foreign keys among them don't object. Never CASCADE: the source has listed
 /// what that reached. `tables` are names as SQL writes them, and whether they are partitioned.
 pub(super) fn truncate(tables: &[(&str, bool)], restart_identity: bool) -> String {
@@ -167,7 +220,7 @@ pub(super) fn delete_ranges(table: &str, column: &str, parts: &[PartRule]) -> St
 mod tests {
     use std::collections::HashMap;
 
-    use super::super::relation::Key;
+    use super::super::relation::{Gather, Key};
     use super::*;
 
     fn relation(columns: &[(&str, u32, bool)], partitioned: bool) -> Mapped {
@@ -176,6 +229,7 @@ mod tests {
                 name: format!("\"{name}\""),
                 type_oid,
                 identity_always: name == "identity",
+                cast: Some(if type_oid == 23 { "integer" } else { "text" }.to_owned()),
                 equality: (type_oid != 114).then(|| "OPERATOR(pg_catalog.=)".to_owned()),
                 exact,
             })
@@ -187,6 +241,7 @@ mod tests {
             copy: true,
             columns: columns.iter().map(column).collect(),
             key: Key::Row,
+            gather: Gather::Nothing,
             prepared: HashMap::new(),
             plain_update: None,
             plain_delete: None,
@@ -246,6 +301,26 @@ mod tests {
              \"j\"::text COLLATE pg_catalog.\"C\" OPERATOR(pg_catalog.=) $3::text COLLATE pg_catalog.\"C\" AND \
              \"n\" IS NULL LIMIT 1)"
         );
+    }
+
+    #[test]
+    fn many_rows_are_joined_with_their_keys() {
+        let mut table = relation(&[("a", 23, true), ("b", 25, true), ("c", 23, true)], false);
+        table.key = Key::Columns(vec![2, 0]);
+        let (sql, columns) = update_many(&table);
+        assert_eq!(
+            sql,
+            "UPDATE ONLY \"s\".\"t\" AS t SET \"b\" = u.c2::text FROM unnest($1, $2, $3) AS u(c0, c1, c2) WHERE \
+             t.\"c\" OPERATOR(pg_catalog.=) u.c0::integer AND t.\"a\" OPERATOR(pg_catalog.=) u.c1::integer"
+        );
+        assert_eq!(columns, [2, 0, 1]);
+        table.key = Key::Columns(vec![0]);
+        let (sql, columns) = delete_many(&table);
+        assert_eq!(
+            sql,
+            "DELETE FROM ONLY \"s\".\"t\" AS t USING unnest($1) AS u(c0) WHERE t.\"a\" OPERATOR(pg_catalog.=) u.c0::integer"
+        );
+        assert_eq!(columns, [0]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use pgstream_proto::replication::StreamMessage;
 use pgstream_proto::timestamp::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::feedback::Feedback;
@@ -21,6 +21,14 @@ use pgstream_proto::lsn::Lsn;
 
 /// Bytes of messages that may wait for the applier.
 const WAITING: usize = 32 << 20;
+
+/// How long the socket is left alone after it gave less than so many bytes, while the stream is far behind: the source sends each message by itself,
+/// and to be woken for each would cost more than the work.
+const PAUSE: Duration = Duration::from_millis(1);
+const WORTH_WAKING: usize = 64 << 10;
+
+/// How far the stream is behind the source then, in microseconds.
+pub(super) const BEHIND: i64 = 500_000;
 
 /// How long the source is given to end the stream in order.
 const GOODBYE: Duration = Duration::from_secs(3);
@@ -60,15 +68,20 @@ impl Receiver {
         let room = Arc::new(Semaphore::new(WAITING));
         let mut timer = tokio::time::interval(self.interval);
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut waiting: Option<(Vec<(StreamMessage, usize)>, usize)> = None;
+        let mut waiting: Option<Arrived> = None;
+        let mut pause: Option<Instant> = None;
         loop {
-            if waiting.is_none() {
+            if waiting.is_none() && pause.is_none() {
                 waiting = self.arrived()?;
+                pause = waiting
+                    .as_ref()
+                    .filter(|arrived| self.may_pause(arrived))
+                    .map(|_| Instant::now() + PAUSE);
             }
             if waiting.is_none() && self.stream.is_ended() {
                 return Err(Error::connection("the source ended the replication stream"));
             }
-            let reads = waiting.is_none();
+            let reads = waiting.is_none() && pause.is_none();
             // A message larger than all the room takes all of it.
             let share = waiting.as_ref().map_or(0, |(_, bytes)| (*bytes).clamp(1, WAITING));
             tokio::select! {
@@ -86,16 +99,28 @@ impl Receiver {
                         self.report(false);
                     }
                 }
-                permit = room.clone().acquire_many_owned(share as u32), if !reads => {
+                permit = room.clone().acquire_many_owned(share as u32), if waiting.is_some() => {
                     let (Ok(share), Some((messages, _))) = (permit, waiting.take()) else { continue };
                     // The channel is wide: what bounds it is the room above.
                     if self.chunks.send(Chunk { messages, _share: share }).await.is_err() {
                         return self.end().await;
                     }
                 }
+                () = tokio::time::sleep_until(pause.unwrap_or_else(Instant::now)), if waiting.is_none() && pause.is_some() => {
+                    pause = None;
+                }
                 done = self.stream.exchange(reads), if reads || self.stream.has_outbound() => done?,
             }
         }
+    }
+
+    /// Whether more may be left to gather in the socket, since little has come at a time and much is to come.
+    fn may_pause(&self, (messages, bytes): &Arrived) -> bool {
+        let applied = self.progress.snapshot().committed_at;
+        let sent = messages.last().map(|(message, _)| message.sent_at());
+        let behind =
+            applied.zip(sent).is_some_and(|(applied, sent)| sent.0.saturating_sub(applied.0) > BEHIND);
+        behind && *bytes < WORTH_WAKING
     }
 
     /// The messages that have arrived whole, and their bytes.

@@ -48,7 +48,13 @@ pub(super) async fn open(config: &Config, settings: &Settings) -> Result<(Connec
     state::join_run(&mut target).await?;
     // A table that was empty when a statement was planned may have grown by the time it runs: never read it whole for the sake of a plan made
     // then, if there is an index.
-    let mut statements = vec!["SET synchronous_commit = off", "SET enable_seqscan = off"];
+    // Rows that come together are few beside the table's: each finds its own by the index.
+    let mut statements = vec![
+        "SET synchronous_commit = off",
+        "SET enable_seqscan = off",
+        "SET enable_hashjoin = off",
+        "SET enable_mergejoin = off",
+    ];
     if target.version() >= 110_000 {
         statements.push("SET jit = off");
     }

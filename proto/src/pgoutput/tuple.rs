@@ -75,6 +75,11 @@ impl Tuple {
         self.slots.len()
     }
 
+    /// The length of the message that the tuple keeps in memory.
+    pub fn message_len(&self) -> usize {
+        self.body.len()
+    }
+
     /// Whether the tuple has no columns.
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
