@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{fetch, not_member, user_schema};
+use super::{fetch, relation};
 use crate::error::Result;
 use crate::wire::Connection;
 
@@ -32,6 +32,8 @@ pub struct ReplicationSource {
     pub prepared: Vec<PreparedTransaction>,
     /// There are large objects, which no stream carries.
     pub large_objects: bool,
+    /// Timeouts that this session could not switch off: something between it and the server keeps its settings away.
+    pub timeouts: Vec<String>,
     /// Tables of users, with what replication makes of them.
     #[serde(default)]
     pub tables: Vec<ReplicationTable>,
@@ -64,6 +66,10 @@ pub struct PreparedTransaction {
 /// A table.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct ReplicationTable {
+    /// pg_class.oid.
+    pub oid: u32,
+    /// The partitioned table that it is a partition of.
+    pub partition_of: Option<u32>,
     /// Its schema.
     pub schema: String,
     /// Its name.
@@ -72,11 +78,16 @@ pub struct ReplicationTable {
     pub kind: String,
     /// It is unlogged: its changes are in no log.
     pub unlogged: bool,
+    /// Its contents are not migrated; set by who knows what is selected.
+    #[serde(default)]
+    pub left_out: bool,
+    /// An extension made it, and wants its rows copied.
+    pub of_extension: bool,
     /// The role owns it, and so may publish it.
     pub owned: bool,
     /// `d`, `n`, `f` or `i`, as in `pg_class.relreplident`.
     pub replica_identity: String,
-    /// The identity's index is there: for `d` that of a primary key.
+    /// The identity's index is there: for `d`, and for every partitioned table, that of a primary key.
     pub has_key: bool,
     /// It has generated columns.
     pub generated: bool,
@@ -90,6 +101,16 @@ impl ReplicationTable {
             "n" => false,
             _ => self.has_key,
         }
+    }
+
+    /// The role may publish it as it is, and the application doesn't notice.
+    pub fn may_be_published(&self, version: u32) -> bool {
+        self.owned && self.identifies_rows() && !self.refuses_updates(version)
+    }
+
+    /// PostgreSQL 18 refuses UPDATE and DELETE where a generated column, which isn't published, is part of the identity.
+    pub fn refuses_updates(&self, version: u32) -> bool {
+        self.replica_identity == "f" && self.generated && version >= 180_000
     }
 }
 
@@ -115,15 +136,18 @@ pub async fn read_replication_source(connection: &mut Connection) -> Result<Repl
                AND a.xact_start < pg_catalog.now() - interval '1 minute'), '[]') AS running, \
            coalesce((SELECT json_agg(json_build_object('gid', p.gid, 'owner', p.owner, 'database', p.database, 'since', p.prepared::text) ORDER BY p.prepared) \
              FROM pg_catalog.pg_prepared_xacts p), '[]') AS prepared, \
-           EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata) AS large_objects"
+           EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata) AS large_objects, \
+           coalesce((SELECT json_agg(s.name ORDER BY s.name) FROM pg_catalog.pg_settings s WHERE s.setting <> '0' AND s.name IN \
+             ('statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout', 'idle_session_timeout')), '[]') AS timeouts"
     );
     let mut source: ReplicationSource = fetch(connection, &sql).await?.pop().unwrap_or_default();
     source.version = version;
-    source.tables = read_tables(connection).await?;
+    source.tables = replication_tables(connection).await?;
     Ok(source)
 }
 
-async fn read_tables(connection: &mut Connection) -> Result<Vec<ReplicationTable>> {
+/// Reads the tables whose rows are copied, with what replication makes of them.
+pub async fn replication_tables(connection: &mut Connection) -> Result<Vec<ReplicationTable>> {
     let generated = match connection.version() {
         120_000.. => {
             "EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attgenerated <> '' AND NOT a.attisdropped)"
@@ -131,14 +155,16 @@ async fn read_tables(connection: &mut Connection) -> Result<Vec<ReplicationTable
         _ => "false",
     };
     let sql = format!(
-        "SELECT n.nspname AS schema, c.relname AS name, c.relkind::text AS kind, c.relpersistence = 'u' AS unlogged, \
+        "SELECT c.oid::int8 AS oid, CASE WHEN c.relispartition THEN (SELECT h.inhparent::int8 FROM pg_catalog.pg_inherits h \
+             WHERE h.inhrelid = c.oid LIMIT 1) END AS partition_of, \
+           n.nspname AS schema, c.relname AS name, c.relkind::text AS kind, c.relpersistence = 'u' AS unlogged, NOT ({own}) AS of_extension, \
            pg_catalog.pg_has_role(c.relowner, 'USAGE') AS owned, c.relreplident::text AS replica_identity, \
            EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisvalid \
-             AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END) AS has_key, {generated} AS generated \
+             AND CASE WHEN c.relreplident = 'i' AND c.relkind <> 'p' THEN i.indisreplident ELSE i.indisprimary END) AS has_key, {generated} AS generated \
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         WHERE c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't' AND {} AND n.nspname <> 'pgstream' AND {} ORDER BY 1, 2",
-        user_schema("n"),
-        not_member("pg_class", "c.oid"),
+         WHERE c.relkind IN ('r', 'p', 'f') AND (({own}) OR {configured}) ORDER BY n.nspname, c.relname",
+        own = relation::OWN,
+        configured = relation::CONFIGURATION,
     );
     fetch(connection, &sql).await
 }

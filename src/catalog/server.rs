@@ -95,21 +95,30 @@ pub struct Blocker {
     pub since: String,
     /// Its state, such as `idle in transaction`.
     pub state: String,
+    /// It does not have the lock yet, and keeps others waiting behind it: the sessions that it waits for, in words.
+    pub behind: Option<String>,
 }
 
 impl fmt::Display for Blocker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.pid {
             Some(pid) => {
-                let Blocker { user, since, state, .. } = self;
-                write!(f, "process {pid} of user \"{user}\" ({state}) holds it since {since}")
+                let Blocker { user, since, state, behind, .. } = self;
+                match behind {
+                    None => write!(f, "process {pid} of user \"{user}\" ({state}) holds it since {since}"),
+                    Some(behind) => write!(
+                        f,
+                        "process {pid} of user \"{user}\" is the next to lock it, since {since}, and waits for {behind}"
+                    ),
+                }
             }
             None => f.write_str("a prepared transaction holds it"),
         }
     }
 }
 
-/// Who holds an ACCESS EXCLUSIVE lock on any of these relations (OIDs), or on any relation of users where `None` is given.
+/// Who holds an ACCESS EXCLUSIVE lock on any of these relations (OIDs), or waits for one, which keeps all that come later waiting too; on any relation
+/// of users where `None` is given.
 pub async fn blockers(connection: &mut Connection, relations: Option<&[u32]>) -> Result<Vec<Blocker>> {
     let wanted = match relations {
         Some(oids) => {
@@ -122,11 +131,15 @@ pub async fn blockers(connection: &mut Connection, relations: Option<&[u32]>) ->
         .query(
             &format!(
                 "SELECT n.nspname || '.' || c.relname, l.pid, coalesce(a.usename::text, '?'), \
-                        coalesce(a.xact_start::text, '?'), coalesce(a.state, '?') \
+                        coalesce(a.xact_start::text, '?'), coalesce(a.state, '?'), \
+                        CASE WHEN NOT l.granted THEN coalesce((SELECT pg_catalog.string_agg(CASE WHEN b.pid = 0 THEN 'a prepared transaction' \
+                            ELSE pg_catalog.format('process %s of user \"%s\" (%s)', b.pid, coalesce(w.usename, '?'), coalesce(w.state, '?')) END, ', ') \
+                          FROM pg_catalog.unnest(pg_catalog.pg_blocking_pids(l.pid)) b(pid) \
+                          LEFT JOIN pg_catalog.pg_stat_activity w ON w.pid = b.pid), 'others') END \
                  FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c ON c.oid = l.relation \
                  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
                  LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid \
-                 WHERE l.locktype = 'relation' AND l.granted AND l.mode = 'AccessExclusiveLock' \
+                 WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' \
                    AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid() \
                    AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) \
                    AND {wanted} ORDER BY 1, 2"
@@ -142,61 +155,10 @@ pub async fn blockers(connection: &mut Connection, relations: Option<&[u32]>) ->
                 user: row.value(2)?,
                 since: row.value(3)?,
                 state: row.value(4)?,
+                behind: row.optional(5)?,
             })
         })
         .collect()
-}
-
-/// What decides whether a source can be followed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReplicationFacts {
-    /// The setting.
-    pub wal_level: String,
-    /// The session's role has REPLICATION, is a superuser, or is a member of a provider's role for it.
-    pub may_replicate: bool,
-    /// Replication slots that are not taken.
-    pub slots_free: i64,
-    /// WAL senders that are not taken.
-    pub senders_free: i64,
-    /// The server is a standby.
-    pub in_recovery: bool,
-    /// Tables (OID, and name as SQL writes it) that the session's role neither owns nor may act for the owner of.
-    pub not_owned: Vec<(u32, String)>,
-}
-
-/// Reads [`ReplicationFacts`].
-pub async fn replication_facts(connection: &mut Connection) -> Result<ReplicationFacts> {
-    let row = connection
-        .query_one(
-            "SELECT pg_catalog.current_setting('wal_level'), \
-               (SELECT r.rolsuper OR r.rolreplication OR EXISTS (SELECT FROM pg_catalog.pg_roles p WHERE p.rolname = 'rds_replication' \
-                  AND pg_catalog.pg_has_role(r.oid, p.oid, 'MEMBER')) FROM pg_catalog.pg_roles r WHERE r.rolname = current_user), \
-               pg_catalog.current_setting('max_replication_slots')::int8 - (SELECT count(*) FROM pg_catalog.pg_replication_slots), \
-               pg_catalog.current_setting('max_wal_senders')::int8 - (SELECT count(*) FROM pg_catalog.pg_stat_replication), \
-               pg_catalog.pg_is_in_recovery()",
-            &[],
-        )
-        .await?;
-    let tables = connection
-        .query(
-            "SELECT c.oid::int8, pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c \
-             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-             WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND n.nspname !~ '^pg_' \
-               AND n.nspname NOT IN ('information_schema', 'pgstream') \
-               AND NOT pg_catalog.pg_has_role(c.relowner, 'USAGE') \
-               AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass \
-                 AND d.objid = c.oid AND d.deptype = 'e') ORDER BY 2",
-            &[],
-        )
-        .await?;
-    Ok(ReplicationFacts {
-        wal_level: row.value(0)?,
-        may_replicate: row.is_true(1),
-        slots_free: row.value(2)?,
-        senders_free: row.value(3)?,
-        in_recovery: row.is_true(4),
-        not_owned: tables.iter().map(|row| Ok((row.value(0)?, row.value(1)?))).collect::<Result<_>>()?,
-    })
 }
 
 /// Up to where the server has written its log, or replayed its primary's.

@@ -12,6 +12,7 @@ use super::content::Content;
 use crate::catalog::role::Scope;
 use crate::error::Error;
 use crate::migrate;
+use crate::replication::MissingIdentity;
 use crate::schema::pattern;
 
 /// Moves PostgreSQL databases from one server to another.
@@ -337,12 +338,12 @@ impl From<Method> for migrate::Method {
     }
 }
 
-impl From<ReplicaIdentity> for migrate::ReplicaIdentityPolicy {
-    fn from(policy: ReplicaIdentity) -> migrate::ReplicaIdentityPolicy {
+impl From<ReplicaIdentity> for MissingIdentity {
+    fn from(policy: ReplicaIdentity) -> MissingIdentity {
         match policy {
-            ReplicaIdentity::Error => migrate::ReplicaIdentityPolicy::Error,
-            ReplicaIdentity::Full => migrate::ReplicaIdentityPolicy::Full,
-            ReplicaIdentity::Skip => migrate::ReplicaIdentityPolicy::Skip,
+            ReplicaIdentity::Error => MissingIdentity::Error,
+            ReplicaIdentity::Full => MissingIdentity::Full,
+            ReplicaIdentity::Skip => MissingIdentity::Skip,
         }
     }
 }

@@ -69,9 +69,9 @@ async fn find(options: &Options) -> Result<Vec<Finding>> {
         }
     };
     let wanted = Wanted { create, ..wanted(options, options.method) };
-    let findings = check::run(&mut source, &mut target, &wanted).await?;
+    let report = check::run(&mut source, &mut target, &wanted).await?;
     tokio::join!(source.close(), target.close());
-    Ok(findings)
+    Ok(report.findings)
 }
 
 /// Prints the findings of each database as the command's result.

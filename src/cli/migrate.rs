@@ -14,9 +14,9 @@ use crate::catalog::role::Scope;
 use crate::config::Side;
 use crate::error::Result;
 use crate::migrate::roles::{self, Roles};
-use crate::migrate::{self, Ended, Method, Options, ReplicaIdentityPolicy};
+use crate::migrate::{self, Ended, Method, Options};
 use crate::progress::Progress;
-use crate::replication::OnConflict;
+use crate::replication::{MissingIdentity, OnConflict};
 
 pub(super) async fn run(context: &Context<'_>, arguments: &Migrate) -> Result<Outcome> {
     let options = resolve(context, arguments)?;
@@ -73,7 +73,7 @@ pub(super) fn base(
         lock_wait: Duration::from_secs(30),
         method: Method::Auto,
         slot_timeout: Duration::ZERO,
-        replica_identity: ReplicaIdentityPolicy::Error,
+        replica_identity: MissingIdentity::Error,
         on_conflict: OnConflict::Stop,
         stop_when_caught_up: None,
         spill_directory: PathBuf::new(),

@@ -35,6 +35,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use self::check::Report;
 use self::point::Point;
 use crate::catalog::{self, role::Scope, server::Identity};
 use crate::config::{Config, Side};
@@ -42,7 +43,7 @@ use crate::copy::{self, Copy, PostData, Snapshot, SourceTables, SplitRule, Worke
 use crate::ddl::{self, Item, NotCopied, Plan, Section};
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
-use crate::replication::{self, OnConflict};
+use crate::replication::{self, MissingIdentity, OnConflict};
 use crate::schema::table::Table;
 use crate::schema::{Database, partition};
 use crate::state::{self, Begin, ItemOutcome, ItemState, Migration, Phase};
@@ -81,7 +82,7 @@ pub struct Options {
     /// How long the slot may wait for transactions of the source to end.
     pub slot_timeout: Duration,
     /// What to do about tables without replica identity.
-    pub replica_identity: ReplicaIdentityPolicy,
+    pub replica_identity: MissingIdentity,
     /// What to do about an UPDATE or DELETE whose row is not on the target.
     pub on_conflict: OnConflict,
     /// Cut over as soon as the target is at most this far behind, in bytes of log.
@@ -99,17 +100,6 @@ pub enum Method {
     Copy,
     /// Copied, then followed until a cutover.
     Replication,
-}
-
-/// What to do about a table that would be published without a replica identity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReplicaIdentityPolicy {
-    /// Refuse to begin.
-    Error,
-    /// Give it REPLICA IDENTITY FULL, and take it back at the cutover.
-    Full,
-    /// Copy it, and don't follow its changes.
-    Skip,
 }
 
 /// How a run ended.
@@ -148,7 +138,12 @@ pub struct Outcome {
 ///
 /// # Errors
 /// See the module. The error is also recorded for `status`, if the target can still be reached.
-pub async fn run(options: &Options, progress: &Arc<Progress>, stop: &CancellationToken) -> Result<Outcome> {
+async fn run(
+    options: &Options,
+    mut report: Option<Report>,
+    progress: &Arc<Progress>,
+    stop: &CancellationToken,
+) -> Result<Outcome> {
     let begun = Instant::now();
     let turn = start::turn(options, progress, stop).await?;
     progress.set_phase("connecting");
@@ -176,6 +171,7 @@ pub async fn run(options: &Options, progress: &Arc<Progress>, stop: &Cancellatio
             progress.set_phase("dropping what an earlier run made");
             restart::undo(&mut target, progress).await?;
             migration = None;
+            report = None;
         } else if present.phase == Phase::Done {
             return outcome(&mut target, Ended::AlreadyDone, begun).await;
         }
@@ -183,7 +179,7 @@ pub async fn run(options: &Options, progress: &Arc<Progress>, stop: &Cancellatio
     let options = &Options { ddl: scope::settled(&options.ddl, migration.as_ref())?, ..options.clone() };
     let mut run = Run { options, progress, stop, method: options.method, turn };
     // Boxed: the whole machine is one large future.
-    match Box::pin(run.walk(source, &mut target, &identity, &there, migration)).await {
+    match Box::pin(run.walk(source, &mut target, (&identity, &there), report, migration)).await {
         Ok(ended) => {
             // A stream may have outlived the session.
             let mut target = Connection::connect(&options.target, Side::Target, &Settings::session()).await?;
@@ -288,14 +284,23 @@ impl Run<'_> {
         &mut self,
         mut source: Connection,
         target: &mut Connection,
-        identity: &Identity,
-        there: &Identity,
+        (identity, there): (&Identity, &Identity),
+        report: Option<Report>,
         migration: Option<Migration>,
     ) -> Result<Ended> {
         self.progress.set_phase("reading the source's schema");
         let migration = match migration {
             Some(migration) => migration,
-            None => self.begin(&mut source, target, identity, there).await?,
+            None => {
+                let report = match report {
+                    Some(report) => report,
+                    None => {
+                        let servers = (&mut source, &mut *target);
+                        start::refuse(self.options, servers, false, self.progress, self.stop).await?
+                    }
+                };
+                self.begin(target, (identity, there), report).await?
+            }
         };
         self.method = if migration.method == "copy" { Method::Copy } else { Method::Replication };
         state::clear_error(target).await?;
@@ -341,11 +346,12 @@ impl Run<'_> {
                 .with_hint("Run pgstream cutover again: it does what is left."));
         }
         if migration.source_read_only {
-            self.progress.note(format!(
-                "warning: a cutover that was interrupted has left the source database read-only: run pgstream cutover again, \
-                 or ALTER DATABASE {} RESET default_transaction_read_only on the source",
+            let hint = format!(
+                "Run pgstream cutover again, or on the source: ALTER DATABASE {} RESET default_transaction_read_only;",
                 crate::sql::ident(&migration.source_database)
-            ));
+            );
+            let what = "a cutover that was interrupted has left the source database read-only";
+            self.progress.warn(what, Some(hint));
         }
         state::forget_cutover(target).await
     }
@@ -360,39 +366,15 @@ impl Run<'_> {
         if side == Side::Target { state::lock(session).await } else { Ok(()) }
     }
 
-    /// Refuses what can't work, decides on the method, and makes the state tables: the first trace on any server.
+    /// Makes the state tables: the first trace on any server.
     async fn begin(
         &self,
-        source: &mut Connection,
         target: &mut Connection,
-        identity: &Identity,
-        there: &Identity,
+        (identity, there): (&Identity, &Identity),
+        report: Report,
     ) -> Result<Migration> {
-        locks::wait(source, self.options.lock_wait, self.progress, self.stop).await?;
-        let selected = scope::read(source, &self.options.ddl).await?;
-        let (database, plan) = scope::plan(target, selected, &self.options.ddl).await?;
-        self.refuse_taken_names(target, &plan, source).await?;
-        let mut fallback = Vec::new();
-        let stream = match self.method {
-            Method::Copy => None,
-            Method::Auto | Method::Replication => {
-                let obstacles =
-                    stream::obstacles(source, &database.tables, self.options.replica_identity).await?;
-                match (obstacles.is_empty(), self.method) {
-                    (true, _) => Some(replication::object_name(&there.system_identifier, &there.database)),
-                    (false, Method::Replication) => return Err(stream::refuse(&obstacles)),
-                    (false, _) => {
-                        self.progress
-                            .warn("the source can't be followed, so it is copied once (method copy)", None);
-                        for obstacle in &obstacles {
-                            self.progress.warn(obstacle, None);
-                        }
-                        fallback = obstacles;
-                        None
-                    }
-                }
-            }
-        };
+        let Report { follows, fallback, .. } = report;
+        let stream = follows.then(|| replication::object_name(&there.system_identifier, &there.database));
         let asked = serde_json::json!({
             "jobs": self.options.jobs,
             "split_larger_than": self.options.split_larger_than,
@@ -477,48 +459,6 @@ impl Run<'_> {
             return Err(Error::new(ErrorKind::Stopped, "stopped on request"));
         }
         Ok(())
-    }
-
-    /// A target that already has objects of the source's names, and no state of ours, is somebody's database.
-    async fn refuse_taken_names(
-        &self,
-        target: &mut Connection,
-        plan: &Plan,
-        source: &mut Connection,
-    ) -> Result<()> {
-        let present = catalog::read(target).await?;
-        let present = ddl::plan(&present, &ddl::Options::default(), target.version())?;
-        let taken: HashSet<String> = present.items.iter().filter(|i| is_object(i)).map(Item::key).collect();
-        let mut names: Vec<String> = plan
-            .items
-            .iter()
-            .filter(|i| is_object(i))
-            .map(Item::key)
-            .filter(|key| taken.contains(key))
-            .collect();
-        let objects: HashSet<u32> = catalog::server::large_objects(target).await?.into_iter().collect();
-        if !objects.is_empty() && self.options.ddl.selection.includes_everything() {
-            let mine = catalog::server::large_objects(source).await?;
-            names.extend(
-                mine.iter().filter(|oid| objects.contains(oid)).map(|oid| format!("LARGE OBJECT {oid}")),
-            );
-        }
-        if names.is_empty() {
-            return Ok(());
-        }
-        let count = names.len();
-        names.truncate(5);
-        let more =
-            if count > names.len() { format!(", and {} more", count - names.len()) } else { String::new() };
-        Err(Error::new(
-            ErrorKind::Blocked,
-            format!(
-                "target database \"{}\" already holds objects of the source's names",
-                target.config().dbname
-            ),
-        )
-        .with_detail(format!("These are there already: {}{more}.", names.join(", ")))
-        .with_hint("Choose an empty target database, or drop these objects first; nothing has been touched."))
     }
 
     /// Says which items an earlier run made from a definition that the source no longer has.
@@ -611,13 +551,6 @@ impl Run<'_> {
         let workers = Workers { jobs: options.jobs, index_jobs: options.index_jobs };
         copy::run(Arc::new(copy), snapshot, workers, self.stop).await
     }
-}
-
-/// Items that are objects of their own, as against privileges, settings and what every database has.
-fn is_object(item: &Item) -> bool {
-    matches!(item.section, Section::PreData | Section::PostData)
-        && !matches!(item.kind, "EXTENSION" | "DATABASE" | "DATABASE PROPERTIES" | "DEFAULT ACL" | "COMMENT")
-        && !(item.kind == "SCHEMA" && item.name == "public")
 }
 
 /// Enters a phase, unless the migration is further: a table that is copied again doesn't take it back.

@@ -73,9 +73,8 @@ pub(super) async fn plan(
         }
         let name = format!("{}.{}", relation.schema, relation.name);
         if done == all {
-            progress.note(format!(
-                "warning: table \"{name}\" is no longer on the source, and stays on the target as it was copied"
-            ));
+            let what = "is no longer on the source, and stays on the target as it was copied";
+            progress.warn(format!("table \"{name}\" {what}"), None);
             continue;
         }
         // Its rows can't be had any more; what is left of it is named in the report.

@@ -3,9 +3,10 @@
 //! In: sessions of both servers, the operator's choice. Out: the database to copy, and its plan. What may fail: either server; a selected
 //! table that needs something which is neither selected nor on the target: its rows would have no place.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::catalog;
+use crate::catalog::replication::ReplicationTable;
 use crate::catalog::selection::{Selected, Unmatched};
 use crate::ddl::{self, Dangling, Plan};
 use crate::error::{Error, ErrorKind, Result};
@@ -31,6 +32,27 @@ pub fn settled(asked: &ddl::Options, begun: Option<&Migration>) -> Result<ddl::O
 /// Reads the source's definition, as far as it is selected.
 pub(super) async fn read(source: &mut Connection, options: &ddl::Options) -> Result<Selected> {
     catalog::selection::read(source, &options.selection, Unmatched::Refused).await
+}
+
+/// The source's tables as replication sees them, those whose contents are not selected marked.
+pub(super) async fn replication_tables(
+    source: &mut Connection,
+    options: &ddl::Options,
+) -> Result<Vec<ReplicationTable>> {
+    let mut tables = catalog::replication::replication_tables(source).await?;
+    if !options.selection.is_everything() {
+        mark(&mut tables, &read(source, options).await?.database);
+    }
+    Ok(tables)
+}
+
+/// Marks the tables whose contents are not among what is selected.
+pub(super) fn mark(tables: &mut [ReplicationTable], selected: &Database) {
+    let wanted: HashSet<u32> =
+        selected.tables.iter().filter(|table| !table.contents_left_out).map(|table| table.oid).collect();
+    for table in tables {
+        table.left_out = !wanted.contains(&table.oid);
+    }
 }
 
 /// Plans what is selected, without what can't be made because it needs what is not selected.

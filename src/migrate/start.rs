@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
-use super::check::{self, Finding, Severity, Wanted};
+use super::check::{self, Finding, Report, Severity, Wanted};
 use super::database::{self, Opened};
 use super::{Method, Options, Outcome, locks};
 use crate::config::Side;
@@ -21,11 +21,11 @@ use crate::wire::{Connection, Settings};
 pub async fn start(options: &Options, progress: &Arc<Progress>, stop: &CancellationToken) -> Result<Outcome> {
     // Only reads, so it is simply given up.
     let checked = tokio::select! {
-        checked = refuse(options, progress, stop) => checked,
+        checked = first_check(options, progress, stop) => checked,
         () = stop.cancelled() => Err(stopped()),
     };
-    checked.map_err(super::explain_stop)?;
-    super::run(options, progress, stop).await
+    let report = checked.map_err(super::explain_stop)?;
+    super::run(options, report, progress, stop).await
 }
 
 /// Waits until fewer databases than asked for are being copied.
@@ -48,8 +48,13 @@ fn stopped() -> Error {
     Error::new(ErrorKind::Stopped, "stopped on request")
 }
 
-/// Makes the same check as `pgstream check` before the first run touches anything; a run that resumes was checked when it began.
-async fn refuse(options: &Options, progress: &Progress, stop: &CancellationToken) -> Result<()> {
+/// The check before the first run touches anything; a run that resumes was checked when it began, and one that begins anew is checked
+/// once the place is free.
+async fn first_check(
+    options: &Options,
+    progress: &Progress,
+    stop: &CancellationToken,
+) -> Result<Option<Report>> {
     let _turn = turn(options, progress, stop).await?;
     progress.set_phase("checking");
     let (mut target, missing) = match database::open(&options.target, options.create_database).await? {
@@ -58,26 +63,38 @@ async fn refuse(options: &Options, progress: &Progress, stop: &CancellationToken
     };
     if !missing && state::read(&mut target).await?.is_some() {
         target.close().await;
-        return Ok(());
+        return Ok(None);
     }
     let mut source = Connection::connect(&options.source, Side::Source, &Settings::session()).await?;
-    locks::wait(&mut source, options.lock_wait, progress, stop).await?;
-    // What keeps the source from being followed is for the run to find: with the method auto it goes on by another. A database
-    // must not be created for nothing, though.
-    let method = if missing && options.method == Method::Replication { options.method } else { Method::Copy };
-    let wanted =
-        Wanted { create: missing.then_some(options.target.dbname.as_str()), ..wanted(options, method) };
-    let findings = check::run(&mut source, &mut target, &wanted).await?;
+    let report = refuse(options, (&mut source, &mut target), missing, progress, stop).await?;
     tokio::join!(source.close(), target.close());
-    if let Some(refusal) = check::refusal(&findings) {
+    Ok(Some(report))
+}
+
+/// Makes the same check as `pgstream check`: the error of what stands in the way, or the report, with its warnings shown. `missing` says that the
+/// target database is yet to be created.
+pub(super) async fn refuse(
+    options: &Options,
+    (source, target): (&mut Connection, &mut Connection),
+    missing: bool,
+    progress: &Progress,
+    stop: &CancellationToken,
+) -> Result<Report> {
+    locks::wait(source, options.lock_wait, progress, stop).await?;
+    let wanted = Wanted {
+        create: missing.then_some(options.target.dbname.as_str()),
+        ..wanted(options, options.method)
+    };
+    let report = check::run(source, target, &wanted).await?;
+    if let Some(refusal) = check::refusal(&report.findings) {
         return Err(refusal);
     }
     for Finding { object, what, hint, .. } in
-        findings.into_iter().filter(|finding| finding.severity == Severity::Warning)
+        report.findings.iter().filter(|finding| finding.severity == Severity::Warning)
     {
-        progress.warn(format!("{object}: {what}"), hint);
+        progress.warn(format!("{object}: {what}"), hint.clone());
     }
-    Ok(())
+    Ok(report)
 }
 
 /// What a migration with these options is checked for.

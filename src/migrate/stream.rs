@@ -15,18 +15,19 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Options, ReplicaIdentityPolicy, Run, scope};
+use super::{Options, Run, scope};
+use crate::catalog::replication::ReplicationTable;
 use crate::catalog::server;
 use crate::config::{Config, Side};
 use crate::copy::Snapshot;
 use crate::ddl::{Item, NotCopied};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::replication::{
-    self, CreatedSlot, Ended, Filter, PartRule, Published, PublishedTable, SlotRequest, SnapshotRule,
-    TriggerRole,
+    self, Changes, CreatedSlot, Ended, Filter, PartRule, Published, PublishedTable, SlotRequest,
+    SnapshotRule, TriggerRole,
 };
-use crate::schema::table::{Persistence, ReplicaIdentity, Table, TableKind};
+use crate::schema::table::{ReplicaIdentity, Table};
 use crate::schema::trigger::{Enabled, Rule, Trigger};
 use crate::schema::{Database, ObjectId};
 use crate::sql::qualified;
@@ -38,79 +39,6 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// A stream that is less than this behind counts as in step, in bytes.
 const IN_STEP: u64 = 1024 * 1024;
-
-/// Why the source can't be followed, each with the statement or setting that mends it; empty when it can.
-pub(super) async fn obstacles(
-    source: &mut Connection,
-    tables: &[Table],
-    policy: ReplicaIdentityPolicy,
-) -> Result<Vec<String>> {
-    let facts = server::replication_facts(source).await?;
-    let mut obstacles = Vec::new();
-    if facts.wal_level != "logical" {
-        obstacles.push(format!(
-            "The source's wal_level is {}: ALTER SYSTEM SET wal_level = logical, then restart it.",
-            facts.wal_level
-        ));
-    }
-    if !facts.may_replicate {
-        let user = crate::sql::ident(&source.config().user);
-        obstacles.push(format!("The source's user may not replicate: ALTER ROLE {user} REPLICATION."));
-    }
-    if facts.slots_free == 0 {
-        obstacles.push("The source has no free replication slot: raise max_replication_slots.".to_owned());
-    }
-    if facts.senders_free == 0 {
-        obstacles.push("The source has no free WAL sender: raise max_wal_senders.".to_owned());
-    }
-    if facts.in_recovery && source.version() < 160_000 {
-        obstacles.push(
-            "The source is a standby, which can't be followed before PostgreSQL 16: name its primary."
-                .to_owned(),
-        );
-    }
-    let published: HashSet<u32> = tables.iter().filter(|table| is_published(table)).map(|t| t.oid).collect();
-    for (_, name) in facts.not_owned.iter().filter(|(oid, _)| published.contains(oid)) {
-        obstacles.push(format!("Table {name} belongs to another role, and only its owner may publish it."));
-    }
-    if policy == ReplicaIdentityPolicy::Error {
-        for table in tables.iter().filter(|table| is_published(table) && !has_identity(table)) {
-            let name = qualified(&table.schema, &table.name);
-            obstacles.push(format!(
-                "Table {name} has no replica identity, so publishing it would make UPDATE and DELETE on the source fail: \
-                 ALTER TABLE {name} REPLICA IDENTITY FULL; or add a primary key; or use --replica-identity full or skip."
-            ));
-        }
-    }
-    if source.version() >= 180_000 {
-        let full = |table: &&Table| {
-            table.replica_identity == ReplicaIdentity::Full && table.columns.iter().any(|c| c.is_generated())
-        };
-        for table in tables.iter().filter(|table| is_published(table)).filter(full) {
-            obstacles.push(format!(
-                "Table {} has REPLICA IDENTITY FULL and generated columns, so publishing it would make UPDATE on the source fail: \
-                 give it a primary key and REPLICA IDENTITY DEFAULT.",
-                qualified(&table.schema, &table.name)
-            ));
-        }
-    }
-    Ok(obstacles)
-}
-
-/// Tables whose changes are wanted and in the log: unlogged ones leave none, foreign ones are elsewhere.
-fn is_published(table: &Table) -> bool {
-    table.kind != TableKind::Foreign
-        && table.persistence == Persistence::Permanent
-        && !table.contents_left_out
-}
-
-fn has_identity(table: &Table) -> bool {
-    match table.replica_identity {
-        ReplicaIdentity::Default => !table.primary_key.is_empty() || table.kind == TableKind::Partitioned,
-        ReplicaIdentity::Nothing => false,
-        ReplicaIdentity::Full | ReplicaIdentity::Index => true,
-    }
-}
 
 /// Items that may act on the changes that are applied: at the cutover, what is left of them is made.
 pub(super) fn acts_on_changes(item: &Item) -> bool {
@@ -148,14 +76,10 @@ impl Run<'_> {
             return adopt(&options.source, created).await;
         }
         // Nothing is copied under a slot that has no checkpoint.
-        let tables = &scope::read(source, &options.ddl).await?.database.tables;
         replication::drop_slot(source, slot).await?;
         replication::drop_publication(source, publication).await?;
-        self.give_identities(source, target, tables).await?;
-        let (published, left) = published(tables, options.replica_identity);
-        for table in left {
-            target.execute(&state::record_omission(&table)).await?;
-        }
+        let tables = scope::replication_tables(source, &options.ddl).await?;
+        let published = Published::Tables(self.to_publish(source, target, &tables).await?);
         replication::create_publication(source, publication, &published).await?;
         let mut walsender =
             Connection::connect(&options.source, Side::Source, &Settings::replication()).await?;
@@ -192,29 +116,35 @@ impl Run<'_> {
         .await
     }
 
-    /// Gives REPLICA IDENTITY FULL to tables without an identity, where that was asked for; each is recorded first, so that it can be put back.
-    async fn give_identities(
+    /// The tables of these that are to be published, made fit for it: REPLICA IDENTITY FULL is given where that was asked for, and recorded before, so that
+    /// it can be put back. Tables whose changes are lost are recorded as omissions.
+    async fn to_publish(
         &self,
         source: &mut Connection,
         target: &mut Connection,
-        tables: &[Table],
-    ) -> Result<()> {
-        if self.options.replica_identity != ReplicaIdentityPolicy::Full {
-            return Ok(());
-        }
-        for table in tables.iter().filter(|table| is_published(table) && !has_identity(table)) {
-            let given = FullIdentity {
+        tables: &[ReplicationTable],
+    ) -> Result<Vec<PublishedTable>> {
+        let changes = replication::changes(tables, source.version(), self.options.replica_identity);
+        let mut published = Vec::new();
+        for (table, changes) in tables.iter().zip(changes) {
+            match changes {
+                Changes::Elsewhere => continue,
+                Changes::Lost(reason) => {
+                    let name = format!("{}.{}", table.schema, table.name);
+                    let (kind, reason) = ("CHANGES OF TABLE".to_owned(), reason.to_owned());
+                    target.execute(&state::record_omission(&NotCopied { kind, name, reason })).await?;
+                    continue;
+                }
+                Changes::PublishedWithFullIdentity => give_full_identity(source, target, table).await?,
+                Changes::Published => {}
+            }
+            published.push(PublishedTable {
                 schema: table.schema.clone(),
-                table: table.name.clone(),
-                had_nothing: table.replica_identity == ReplicaIdentity::Nothing,
-            };
-            state::record_full_identity(target, &given).await?;
-            let name = qualified(&table.schema, &table.name);
-            source.execute(&format!("ALTER TABLE ONLY {name} REPLICA IDENTITY FULL")).await.map_err(|e| {
-                e.context(format!("could not give table {name} a replica identity on the source"))
-            })?;
+                name: table.name.clone(),
+                partitioned: table.kind == "p",
+            });
         }
-        Ok(())
+        Ok(published)
     }
 
     /// Applies the stream until it is asked to stop, or to end for a cutover, or is in step with `--stop-when-caught-up`.
@@ -313,6 +243,25 @@ async fn adopt(source: &Config, created: CreatedSlot) -> Result<Snapshot> {
     Snapshot::adopt(source, created.connection, created.snapshot, created.consistent_point).await
 }
 
+/// Gives a table REPLICA IDENTITY FULL, recorded first.
+async fn give_full_identity(
+    source: &mut Connection,
+    target: &mut Connection,
+    table: &ReplicationTable,
+) -> Result<()> {
+    let given = FullIdentity {
+        schema: table.schema.clone(),
+        table: table.name.clone(),
+        had_nothing: table.replica_identity == "n",
+    };
+    state::record_full_identity(target, &given).await?;
+    let name = qualified(&table.schema, &table.name);
+    source
+        .execute(&format!("ALTER TABLE ONLY {name} REPLICA IDENTITY FULL"))
+        .await
+        .map_err(|e| e.context(format!("could not give table {name} a replica identity on the source")))
+}
+
 /// The slot and the publication.
 pub(super) fn names(migration: &Migration) -> Result<(&str, &str)> {
     migration
@@ -320,34 +269,6 @@ pub(super) fn names(migration: &Migration) -> Result<(&str, &str)> {
         .as_deref()
         .zip(migration.publication.as_deref())
         .ok_or_else(|| Error::failed("the state tables name no slot and publication for this migration"))
-}
-
-/// What is published, and what is copied but can't be followed.
-fn published(tables: &[Table], policy: ReplicaIdentityPolicy) -> (Published, Vec<NotCopied>) {
-    let mut published = Vec::new();
-    let mut left = Vec::new();
-    for table in tables {
-        let reason = if table.kind == TableKind::Foreign || table.contents_left_out {
-            continue;
-        } else if table.persistence == Persistence::Unlogged {
-            "unlogged: its rows were copied, later changes leave no trace in the log"
-        } else if policy == ReplicaIdentityPolicy::Skip && !has_identity(table) {
-            "no replica identity: its rows were copied, later changes are not replicated"
-        } else {
-            published.push(PublishedTable {
-                schema: table.schema.clone(),
-                name: table.name.clone(),
-                partitioned: table.kind == TableKind::Partitioned,
-            });
-            continue;
-        };
-        left.push(NotCopied {
-            kind: "CHANGES OF TABLE".to_owned(),
-            name: format!("{}.{}", table.schema, table.name),
-            reason: reason.to_owned(),
-        });
-    }
-    (Published::Tables(published), left)
 }
 
 /// From which commit on each relation, or each part of it, needs its changes.
@@ -422,14 +343,4 @@ impl Watcher {
             tokio::time::sleep(LOOK).await;
         }
     }
-}
-
-/// The error of a method that the source doesn't allow.
-pub(super) fn refuse(obstacles: &[String]) -> Error {
-    let error = Error::new(ErrorKind::Blocked, "the source can't be followed by replication");
-    obstacles
-        .iter()
-        .take(20)
-        .fold(error, |error, obstacle| error.with_detail(obstacle.clone()))
-        .with_hint("Mend this on the source, or use --method copy while nothing writes to it.")
 }

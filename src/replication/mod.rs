@@ -46,7 +46,7 @@ mod target;
 pub use apply::OnConflict;
 pub use filter::{Filter, PartRule, SnapshotRule};
 pub use follow::{Ended, Options, follow};
-pub use preflight::{MissingIdentity, Obstacle, obstacles};
+pub use preflight::{Changes, MissingIdentity, Obstacle, changes, obstacles};
 pub use publication::{Published, PublishedTable, create_publication, drop_publication, publication_exists};
 pub use slot::{
     Blocker, CreatedSlot, SlotRequest, SlotState, SystemIdentity, create_slot, drop_slot, end_position,

@@ -20,6 +20,66 @@ pub enum MissingIdentity {
     Skip,
 }
 
+/// What becomes of the changes of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Changes {
+    /// They are published.
+    Published,
+    /// They are, once the table has REPLICA IDENTITY FULL.
+    PublishedWithFullIdentity,
+    /// They do not arrive; the reason.
+    Lost(&'static str),
+    /// It has none that are wanted of its own: rows of a foreign table are elsewhere, those of a partitioned one in its partitions.
+    Elsewhere,
+}
+
+/// What becomes of each table's changes when these tables are published, on a server of this version; `missing` must not be in the way of any of
+/// them ([`obstacles`]).
+///
+/// A partitioned table is published as a whole, with the partitions that it gets later, where that can't hurt these: where it has a primary key, which
+/// every partition then has, and no partition has to be left out.
+pub fn changes(tables: &[ReplicationTable], version: u32, missing: MissingIdentity) -> Vec<Changes> {
+    let mut changes: Vec<Changes> = tables.iter().map(|table| changes_of(table, version, missing)).collect();
+    let mut parents: Vec<u32> = tables
+        .iter()
+        .zip(&changes)
+        .filter(|(table, changes)| table.left_out || matches!(changes, Changes::Lost(_)))
+        .filter_map(|(table, _)| table.partition_of)
+        .collect();
+    while let Some(parent) = parents.pop() {
+        if let Some(place) = tables.iter().position(|table| table.oid == parent) {
+            changes[place] = Changes::Elsewhere;
+            parents.extend(tables[place].partition_of);
+        }
+    }
+    changes
+}
+
+const OF_EXTENSION: &str =
+    "a table of an extension that can't be published: its rows were copied, later changes are not replicated";
+
+fn changes_of(table: &ReplicationTable, version: u32, missing: MissingIdentity) -> Changes {
+    if table.left_out || table.kind == "f" || (table.kind == "p" && !(table.has_key && table.owned)) {
+        return Changes::Elsewhere;
+    }
+    if table.unlogged {
+        return Changes::Lost("unlogged: its rows were copied, later changes leave no trace in the log");
+    }
+    if table.of_extension && !table.may_be_published(version) {
+        return Changes::Lost(OF_EXTENSION);
+    }
+    if table.kind == "p" {
+        return Changes::Published;
+    }
+    match missing {
+        MissingIdentity::Skip if table.refuses_updates(version) || !table.identifies_rows() => {
+            Changes::Lost("no replica identity: its rows were copied, later changes are not replicated")
+        }
+        MissingIdentity::Full if !table.identifies_rows() => Changes::PublishedWithFullIdentity,
+        _ => Changes::Published,
+    }
+}
+
 /// Something in the way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Obstacle {
@@ -43,10 +103,11 @@ fn obstacle(
     Obstacle { blocks, object: object.into(), what: what.into(), hint: (!hint.is_empty()).then_some(hint) }
 }
 
-/// Judges a source. Tables that aren't migrated are left out of `source` by the caller.
+/// Judges a source; tables that are left out don't matter.
 pub fn obstacles(source: &ReplicationSource, missing: MissingIdentity) -> Vec<Obstacle> {
     let mut found = server(source);
-    found.extend(source.tables.iter().filter_map(|table| of_table(source, table, missing)));
+    let tables = source.tables.iter().filter(|table| !table.left_out);
+    found.extend(tables.filter_map(|table| of_table(source, table, missing)));
     found
 }
 
@@ -117,6 +178,22 @@ fn server(source: &ReplicationSource) -> Vec<Obstacle> {
             "Run COMMIT PREPARED or ROLLBACK PREPARED.",
         );
     }
+    if source.version < 110_000 {
+        warn(
+            "source".to_owned(),
+            "PostgreSQL 10 does not send TRUNCATE: a table that is truncated after the copy keeps its rows on the target".to_owned(),
+            "Let the application use DELETE until the cutover; pgstream verify finds such tables.",
+        );
+    }
+    for timeout in &source.timeouts {
+        warn(
+            "source".to_owned(),
+            format!(
+                "{timeout} is on for pgstream's sessions, which switch it off when they begin: the copy's snapshot may be lost"
+            ),
+            "Connect without the pooler that keeps the setting away, or switch the timeout off for the user on the source (ALTER ROLE … SET).",
+        );
+    }
     if source.large_objects {
         warn(
             "large objects".to_owned(),
@@ -149,6 +226,14 @@ fn of_table(
     if table.kind == "p" {
         return None;
     }
+    if table.of_extension && !table.may_be_published(source.version) {
+        return Some(obstacle(
+            false,
+            object,
+            "it belongs to an extension and can't be published: only its rows at the time of the copy arrive",
+            "",
+        ));
+    }
     if !table.owned {
         return Some(obstacle(
             true,
@@ -157,9 +242,7 @@ fn of_table(
             format!("Grant the owner's role to the user, or: ALTER TABLE {name} OWNER TO …;"),
         ));
     }
-    // PostgreSQL 18 refuses UPDATE and DELETE when an unpublished generated column is part of the identity.
-    let refused = |full: bool| full && table.generated && source.version >= 180_000;
-    if refused(table.replica_identity == "f") {
+    if table.refuses_updates(source.version) {
         return Some(obstacle(
             missing != MissingIdentity::Skip,
             object,
@@ -183,7 +266,7 @@ fn of_table(
                 "Add a primary key, or: ALTER TABLE {name} REPLICA IDENTITY FULL; or use --replica-identity full or skip."
             ),
         )),
-        MissingIdentity::Full if refused(true) => Some(obstacle(
+        MissingIdentity::Full if table.generated && source.version >= 180_000 => Some(obstacle(
             true,
             object,
             "nothing identifies its rows, and REPLICA IDENTITY FULL with generated columns makes PostgreSQL 18 refuse every UPDATE and DELETE",
@@ -222,10 +305,14 @@ mod tests {
 
     fn table(replica_identity: &str, has_key: bool) -> ReplicationTable {
         ReplicationTable {
+            oid: 1,
+            partition_of: None,
             schema: "s".to_owned(),
             name: "t".to_owned(),
             kind: "r".to_owned(),
             unlogged: false,
+            left_out: false,
+            of_extension: false,
             owned: true,
             replica_identity: replica_identity.to_owned(),
             has_key,
@@ -266,8 +353,31 @@ mod tests {
     }
 
     #[test]
+    fn a_partitioned_table_is_published_as_a_whole_only_where_no_partition_can_be_hurt() {
+        let root = ReplicationTable { kind: "p".to_owned(), ..table("d", true) };
+        let leaf =
+            |identity: &str| ReplicationTable { oid: 2, partition_of: Some(1), ..table(identity, true) };
+        let whole = |tables: &[ReplicationTable]| changes(tables, 150_000, MissingIdentity::Skip)[0];
+        assert_eq!(whole(&[root.clone(), leaf("d")]), Changes::Published);
+        assert_eq!(whole(&[root.clone(), leaf("n")]), Changes::Elsewhere);
+        assert_eq!(whole(&[ReplicationTable { has_key: false, ..root }, leaf("d")]), Changes::Elsewhere);
+    }
+
+    #[test]
+    fn truncates_that_never_come_and_timeouts_that_stay_are_warned_of() {
+        let timeouts = vec!["idle_in_transaction_session_timeout".to_owned()];
+        let source = ReplicationSource { version: 100_000, timeouts, ..good() };
+        let found = obstacles(&source, MissingIdentity::Error);
+        assert!(found.iter().all(|o| !o.blocks), "{found:?}");
+        for word in ["TRUNCATE", "idle_in_transaction_session_timeout"] {
+            assert!(found.iter().any(|o| o.what.contains(word)), "{found:?}");
+        }
+    }
+
+    #[test]
     fn every_obstacle_of_the_server_is_found_at_once() {
         let source = ReplicationSource {
+            version: 150_000,
             slot_keep_megabytes: Some(1),
             large_objects: true,
             ..ReplicationSource::default()

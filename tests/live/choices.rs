@@ -61,6 +61,78 @@ fn a_table_without_replica_identity_is_refused_with_the_statement_that_mends_it(
 }
 
 #[test]
+fn check_lists_all_that_keeps_the_source_from_being_followed_and_all_that_is_left_out() {
+    let settings =
+        ["max_slot_wal_keep_size = 100MB", "max_replication_slots = 2"].map(str::to_owned).to_vec();
+    let source = Cluster::start(18, &Options { settings, ..Options::default() });
+    let target = Cluster::start(18, &Options::default());
+    let (source, target) = (source.create_database("live"), target.create_database("live"));
+    source.execute(
+        "CREATE TABLE bare (a integer);
+         CREATE TABLE computed (a integer, b integer GENERATED ALWAYS AS (a + 1) STORED);
+         ALTER TABLE computed REPLICA IDENTITY FULL;
+         CREATE UNLOGGED TABLE fast (a integer PRIMARY KEY);
+         CREATE EXTENSION file_fdw; CREATE SERVER files FOREIGN DATA WRAPPER file_fdw;
+         CREATE FOREIGN TABLE abroad (a text) SERVER files OPTIONS (filename '/dev/null');
+         CREATE TABLE theirs (a integer PRIMARY KEY);
+         SELECT lo_create(1); SELECT pg_create_physical_replication_slot('taken');
+         CREATE ROLE mover LOGIN; GRANT ALL ON ALL TABLES IN SCHEMA public TO mover;
+         BEGIN; INSERT INTO theirs VALUES (1); PREPARE TRANSACTION 'forgotten';",
+    );
+    let check = |user: &str, method: &str| {
+        let source = source.uri().replace("//postgres@", &format!("//{user}@"));
+        Pgstream::new("check")
+            .args(["--source", &source, "--target", &target.uri(), "--method", method])
+            .run()
+    };
+    let said = check("postgres", "replication").expect_code(2);
+    said.expect_words(&[
+        "blocker: source: 1 replication slots are free",
+        "blocker: source table \"public.bare\": nothing identifies its rows",
+        "ALTER TABLE \"public\".\"bare\" REPLICA IDENTITY FULL;",
+        "blocker: source table \"public.computed\": it has REPLICA IDENTITY FULL and generated columns",
+        "warning: source: max_slot_wal_keep_size is 100 MB",
+        "warning: source table \"public.fast\": changes of an unlogged table",
+        "warning: source table \"public.abroad\": changes of a foreign table",
+        "warning: source transaction \"forgotten\"",
+        "warning: large objects: changes of large objects are not in the stream",
+    ]);
+    check("mover", "replication").expect_code(2).expect_words(&[
+        "blocker: source: the user may not make a replication slot",
+        "blocker: source: the user may not make a publication",
+        "blocker: source table \"public.theirs\": the user does not own it",
+    ]);
+    let said = check("postgres", "auto").expect_code(0);
+    said.expect_words(&["warning: method: the source can't be followed, so the database is copied once"]);
+    assert!(
+        !said.stdout.contains("unlogged table"),
+        "what no stream leaves out is not its matter: {}",
+        said.stdout
+    );
+    source.execute("ROLLBACK PREPARED 'forgotten'; SELECT pg_drop_replication_slot('taken')");
+}
+
+#[test]
+fn a_partitioned_table_is_not_published_as_a_whole_where_that_would_hurt_a_partition() {
+    let pair = Pair::start(15, 15);
+    let (source, target) = pair.databases(
+        "CREATE TABLE keyed (id integer PRIMARY KEY) PARTITION BY RANGE (id);
+         CREATE TABLE keyed_1 PARTITION OF keyed FOR VALUES FROM (0) TO (10);
+         CREATE TABLE keyless (id integer) PARTITION BY RANGE (id);
+         CREATE TABLE keyless_1 PARTITION OF keyless (PRIMARY KEY (id)) FOR VALUES FROM (0) TO (10);",
+    );
+    let running = migrate_until_in_step(&source, &target, &[]);
+    let published = "SELECT prrelid::regclass FROM pg_publication_rel ORDER BY prrelid";
+    assert_eq!(source.query(published), [["keyed"], ["keyed_1"], ["keyless_1"]]);
+    // The application makes a partition as it pleases, and goes on changing it.
+    source.execute(
+        "CREATE TABLE keyless_2 PARTITION OF keyless FOR VALUES FROM (10) TO (20);
+         INSERT INTO keyless VALUES (1), (11); UPDATE keyless SET id = id + 1",
+    );
+    drop(running);
+}
+
+#[test]
 fn replica_identity_full_is_given_for_the_time_of_the_migration() {
     let pair = Pair::start(15, 15);
     let (source, target) = pair.databases(BARE);

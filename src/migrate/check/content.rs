@@ -74,6 +74,10 @@ pub(super) fn objects_in_the_way(facts: &Facts) -> Vec<Finding> {
             .with_hint(hint)
         })
         .collect();
+    if facts.taken_large_objects > 0 {
+        let what = format!("{} of the source's OIDs are taken there", facts.taken_large_objects);
+        findings.push(Finding::new(Blocker, "target large objects", what).with_hint(hint));
+    }
     if there.len() > NAMED {
         let what = format!("{} more objects of the same names exist already", there.len() - NAMED);
         findings.push(Finding::new(Blocker, "target", what).with_hint(hint));

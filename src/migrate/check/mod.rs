@@ -5,17 +5,19 @@
 
 mod access;
 mod content;
+mod follow;
 mod place;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::database::{self, UnknownLocale};
-use super::{Method, ReplicaIdentityPolicy, roles, scope, stream};
+use super::{Method, roles, scope};
 use crate::catalog;
 use crate::catalog::access::Unreadable;
 use crate::catalog::facts::Server;
 use crate::ddl::{self, Dangling, Plan};
 use crate::error::{Error, ErrorKind, Result};
+use crate::replication::{self, MissingIdentity, Obstacle};
 use crate::schema::Database;
 use crate::schema::role::Role;
 use crate::state::{self, Migration};
@@ -109,6 +111,12 @@ pub struct Facts {
     pub unreadable_large_objects: u64,
     /// Sessions that the copy opens to each server at the same time.
     pub sessions: u64,
+    /// Large objects of the source whose OIDs are taken on the target.
+    pub taken_large_objects: u64,
+    /// How the database is to be moved.
+    pub method: Method,
+    /// What is in the way of following the source, unless it is only to be copied.
+    pub obstacles: Vec<Obstacle>,
     /// The target database isn't there and will be created; `target` is judged as if it had been.
     pub created: Option<Created>,
 }
@@ -144,6 +152,7 @@ const CHECKS: &[fn(&Facts) -> Vec<Finding>] = &[
     access::roles,
     access::owners,
     access::unreadable,
+    follow::obstacles,
 ];
 
 /// What the migration is meant to be.
@@ -156,11 +165,22 @@ pub struct Wanted<'a> {
     /// How the database is moved.
     pub method: Method,
     /// What is done about tables without replica identity.
-    pub replica_identity: ReplicaIdentityPolicy,
+    pub replica_identity: MissingIdentity,
     /// What is done about roles.
     pub roles: &'a roles::Options,
     /// The target database, where it isn't there and is to be created: the session is in another one then.
     pub create: Option<&'a str>,
+}
+
+/// What a check came to.
+#[derive(Debug)]
+pub struct Report {
+    /// All findings, sorted.
+    pub findings: Vec<Finding>,
+    /// Whether the source is to be followed.
+    pub follows: bool,
+    /// Why it is only copied, where the method was left to pgstream: one sentence each.
+    pub fallback: Vec<String>,
 }
 
 /// A lock that is gone within this time is nobody's trouble.
@@ -170,11 +190,7 @@ const SHORT_LOCK: std::time::Duration = std::time::Duration::from_secs(2);
 ///
 /// # Errors
 /// A lost connection, and catalogs that can't be read.
-pub async fn run(
-    source: &mut Connection,
-    target: &mut Connection,
-    wanted: &Wanted<'_>,
-) -> Result<Vec<Finding>> {
+pub async fn run(source: &mut Connection, target: &mut Connection, wanted: &Wanted<'_>) -> Result<Report> {
     // The definitions of tables that are locked can't be read, and waiting for them is not the check's to do.
     // An application's own short locks come and go.
     let begun = std::time::Instant::now();
@@ -184,28 +200,18 @@ pub async fn run(
             break;
         }
         if begun.elapsed() > SHORT_LOCK {
-            return Ok(access::locked(&blockers));
+            return Ok(Report { findings: access::locked(&blockers), follows: false, fallback: Vec::new() });
         }
         tokio::time::sleep(SHORT_LOCK / 10).await;
     }
     source.execute("SET lock_timeout = '5s'").await?;
     let facts = read(source, target, wanted).await?;
-    let mut findings = judge(&facts);
-    let severity = match wanted.method {
-        Method::Copy => return Ok(findings),
-        Method::Auto => Severity::Info,
-        Method::Replication => Severity::Blocker,
-    };
-    let obstacles = stream::obstacles(source, &facts.database.tables, wanted.replica_identity).await?;
-    findings.extend(obstacles.into_iter().map(|obstacle| {
-        let what = match wanted.method {
-            Method::Auto => "is not possible, so the database would be copied once",
-            _ => "is not possible",
-        };
-        Finding::new(severity, "method replication", what).with_hint(obstacle)
-    }));
-    findings.sort();
-    Ok(findings)
+    source.execute("SET lock_timeout = 0").await?;
+    Ok(Report {
+        findings: judge(&facts),
+        follows: wanted.method != Method::Copy && follow::is_possible(&facts),
+        fallback: follow::reasons(&facts),
+    })
 }
 
 /// The findings of all judging functions, sorted.
@@ -247,16 +253,24 @@ async fn read(source: &mut Connection, target: &mut Connection, wanted: &Wanted<
         let every = catalog::role::Scope::Database;
         let roles = catalog::role::read(source, every, &wanted.roles.exclude).await?;
         let unreadable = catalog::access::read_unreadable(source).await?;
-        let large_objects = match options.selection.includes_everything() {
+        let unreadable_objects = match options.selection.includes_everything() {
             true => catalog::access::count_unreadable_large_objects(source).await?,
             false => 0,
         };
-        Ok::<_, Error>((server, selected, roles, unreadable, large_objects))
+        let obstacles = match wanted.method {
+            Method::Copy => Vec::new(),
+            Method::Auto | Method::Replication => {
+                let mut facts = catalog::replication::read_replication_source(source).await?;
+                scope::mark(&mut facts.tables, &selected.database);
+                replication::obstacles(&facts, wanted.replica_identity)
+            }
+        };
+        Ok::<_, Error>((server, selected, roles, unreadable, unreadable_objects, obstacles))
     };
     let from_target = async {
         let server = catalog::facts::read(target).await?;
         if wanted.create.is_some() {
-            return Ok((server, Ok(None), Database::default()));
+            return Ok((server, Ok(None), Database::default(), Vec::new()));
         }
         let migration = match state::read(target).await {
             Ok(migration) => Ok(migration),
@@ -266,11 +280,19 @@ async fn read(source: &mut Connection, target: &mut Connection, wanted: &Wanted<
             Err(error) => return Err(error),
         };
         let database = catalog::read(target).await?;
-        Ok::<_, Error>((server, migration, database))
+        let large_objects = catalog::server::large_objects(target).await?;
+        Ok::<_, Error>((server, migration, database, large_objects))
     };
     let (from_source, from_target) = tokio::try_join!(from_source, from_target)?;
-    let (source, selected, roles, mut unreadable, unreadable_large_objects) = from_source;
-    let (mut server, migration, present) = from_target;
+    let (mut server, migration, present, large_objects) = from_target;
+    let taken_large_objects = if large_objects.is_empty() || !options.selection.includes_everything() {
+        0
+    } else {
+        let large_objects: HashSet<u32> = large_objects.into_iter().collect();
+        let wanted = catalog::server::large_objects(source).await?;
+        wanted.iter().filter(|oid| large_objects.contains(oid)).count() as u64
+    };
+    let (source, selected, roles, mut unreadable, unreadable_large_objects, obstacles) = from_source;
     let database = selected.database;
     let created = match wanted.create {
         Some(name) => {
@@ -300,6 +322,9 @@ async fn read(source: &mut Connection, target: &mut Connection, wanted: &Wanted<
         present: present.names(),
         options: options.clone(),
         sessions: wanted.jobs as u64 + 2,
+        taken_large_objects,
+        method: wanted.method,
+        obstacles,
         created,
         source,
         target: server,

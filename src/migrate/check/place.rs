@@ -166,7 +166,7 @@ pub(super) fn encoding(facts: &Facts) -> Vec<Finding> {
                 "encoding",
                 format!("the source is SQL_ASCII, so its text may hold bytes that are not valid in the target's {target}"),
             )
-            .with_hint(format!("A row with such bytes fails the copy; to take them as they are: {create}.")),
+            .with_hint(format!("A row with such bytes fails the copy, or stops the stream; to take them as they are: {create}.")),
         ],
         (_, "SQL_ASCII") => vec![
             Finding::new(
