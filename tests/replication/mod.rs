@@ -3,6 +3,7 @@
 mod changes;
 mod drift;
 mod failover;
+mod interrupted;
 mod large;
 mod parts;
 mod positions;

@@ -159,6 +159,9 @@ fn a_slot_that_waits_for_a_transaction_names_it_gives_up_and_is_not_left_behind(
 fn a_publication_that_is_gone_is_an_error_and_never_a_gap() {
     for major in [15, 18] {
         let stream = Stream::between(server(major), server(major), "CREATE TABLE t (id int)");
+        // The one word that 18 has to say of it must not be lost to a setting.
+        let database = stream.source.quoted_name();
+        stream.source.execute(&format!("ALTER DATABASE {database} SET client_min_messages = error"));
         stream.source.execute("INSERT INTO t VALUES (1)");
         let publication = format!("\"{}\"", stream.options.publication);
         stream.source.execute(&format!("DROP PUBLICATION {publication}"));
