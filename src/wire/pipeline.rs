@@ -15,6 +15,7 @@ use pgstream_proto::frontend;
 use pgstream_proto::notice::Notice;
 
 use super::Connection;
+use super::stream::MOST_KEPT;
 use crate::error::{Error, Result};
 
 /// How large a CopyData message grows before the next one begins, in bytes.
@@ -129,9 +130,13 @@ impl Pipeline {
         self.end_copy_data()?;
         self.connection.busy = true;
         let Connection { stream, outbound, inbound, .. } = &mut self.connection;
+        let large = outbound.len() > MOST_KEPT;
         let mut sent = stream.take_arrived(inbound).await.map(drop);
         if sent.is_ok() {
             sent = stream.drain(outbound, inbound).await;
+        }
+        if large && outbound.is_empty() {
+            *outbound = BytesMut::new();
         }
         if let Err(e) = sent {
             // What the server said before it went says more than the socket does.

@@ -50,6 +50,9 @@ impl AsyncWrite for Stream {
 /// How much free room a read is given, in bytes: large enough that a bulk copy makes few system calls.
 const READ_SIZE: usize = 256 * 1024;
 
+/// A buffer that one message made larger than this is given back when the message is gone, in bytes.
+pub(super) const MOST_KEPT: usize = 4 << 20;
+
 impl Stream {
     /// Reads what there is, appended to `inbound`; an end of the stream is an error. Cancel safe.
     pub(super) async fn fill(&mut self, inbound: &mut BytesMut) -> io::Result<()> {
@@ -57,6 +60,9 @@ impl Stream {
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>, inbound: &mut BytesMut) -> Poll<io::Result<()>> {
+        if inbound.is_empty() && inbound.capacity() > MOST_KEPT {
+            *inbound = BytesMut::new();
+        }
         if inbound.capacity() - inbound.len() < READ_SIZE / 4 {
             inbound.reserve(READ_SIZE);
         }
