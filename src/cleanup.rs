@@ -11,6 +11,7 @@ use std::fmt;
 use crate::catalog::server::identity;
 use crate::config::Side;
 use crate::error::{Error, Result};
+use crate::fault;
 use crate::replication::{self, object_name};
 use crate::sql::{ident, literal};
 use crate::state;
@@ -191,7 +192,7 @@ pub async fn remove_from_source(source: &mut Connection, found: &[Leftover]) -> 
 /// The server's, and a usage error while another pgstream is at work.
 pub async fn remove_from_target(target: &mut Connection) -> Result<()> {
     let database = target.config().dbname.clone();
-    state::drop_schema(target).await.map_err(|error| {
+    fault::step("state tables gone", state::drop_schema(target)).await.map_err(|error| {
         let denied = error.sqlstate().is_some_and(|s| s.as_str() == "42501");
         let error =
             error.context(format!("could not drop schema \"pgstream\" in target database \"{database}\""));

@@ -11,7 +11,7 @@
 //! wire       sockets, TLS, login, queries, pipelines, COPY, replication streams
 //! ddl        schema → SQL, and its order; pure                                          schema    the model of a database: plain data
 //! config     connection strings and all that completes them                             progress  counters
-//! error, sql
+//! error, sql, fault
 //! pgstream-proto (crate)   the protocol as pure functions over bytes: no sockets, no clock
 //! ```
 //! A module uses those below it, never those above or beside it (`copy`, `replication` and `verify` meet through the state tables, the
@@ -38,6 +38,7 @@ pub mod config;
 pub mod copy;
 pub mod ddl;
 pub mod error;
+pub mod fault;
 pub mod migrate;
 pub mod progress;
 pub mod replication;

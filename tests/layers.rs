@@ -9,18 +9,18 @@ use std::path::{Path, PathBuf};
 
 /// Top-level modules of `src/` and the ones they may import. A module may always import itself.
 const LAYERS: &[(&[&str], &[&str])] = &[
-    (&["error", "retry", "sql"], FOUNDATION),
+    (&["error", "fault", "sql"], FOUNDATION),
     (&["config", "schema", "progress"], FOUNDATION),
-    (&["ddl"], &["error", "retry", "sql", "schema"]),
-    (&["wire"], &["error", "retry", "sql", "config", "schema", "ddl", "progress"]),
-    (&["catalog"], &["error", "retry", "sql", "config", "schema", "progress", "wire"]),
-    (&["state"], &["error", "retry", "sql", "config", "schema", "ddl", "progress", "wire"]),
+    (&["ddl"], &["error", "fault", "sql", "schema"]),
+    (&["wire"], &["error", "fault", "sql", "config", "schema", "ddl", "progress"]),
+    (&["catalog"], &["error", "fault", "sql", "config", "schema", "progress", "wire"]),
+    (&["state"], &["error", "fault", "sql", "config", "schema", "ddl", "progress", "wire"]),
     (&["copy", "replication", "verify"], BELOW_METHODS),
     (
         &["migrate", "cleanup"],
         &[
             "error",
-            "retry",
+            "fault",
             "sql",
             "config",
             "schema",
@@ -35,9 +35,9 @@ const LAYERS: &[(&[&str], &[&str])] = &[
         ],
     ),
 ];
-const FOUNDATION: &[&str] = &["error", "retry", "sql"];
+const FOUNDATION: &[&str] = &["error", "fault", "sql"];
 const BELOW_METHODS: &[&str] =
-    &["error", "retry", "sql", "config", "schema", "ddl", "progress", "wire", "catalog", "state"];
+    &["error", "fault", "sql", "config", "schema", "ddl", "progress", "wire", "catalog", "state"];
 /// Modules that may import everything. `lib` and `main` stand for the files at the top.
 const ABOVE_ALL: &[&str] = &["cli", "lib", "main"];
 

@@ -8,6 +8,8 @@ mod commands;
 mod conninfo;
 mod encodings;
 mod failures;
+#[cfg(feature = "fault-points")]
+mod faults;
 mod golden;
 mod harness;
 mod layers;

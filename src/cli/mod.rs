@@ -69,6 +69,8 @@ struct Context<'a> {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    #[cfg(feature = "fault-points")]
+    crate::fault::set_up();
     let environment = Environment::from_process();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,

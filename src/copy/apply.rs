@@ -5,6 +5,7 @@
 
 use crate::ddl::Item;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fault;
 use crate::progress::Progress;
 use crate::state::{ItemOutcome, record_item};
 use crate::wire::{Connection, PipelineError};
@@ -44,7 +45,9 @@ pub async fn apply_items(target: &mut Connection, items: &[&Item], progress: &Pr
         let (batch, later) = rest.split_at(size);
         let good = match size {
             1 => 0,
-            _ => apply_batch(target, batch).await.map_err(|e| without_secrets(e, batch))?,
+            _ => fault::step("items", apply_batch(target, batch))
+                .await
+                .map_err(|e| without_secrets(e, batch))?,
         };
         applied.made += good;
         progress.add_items(good as u64);
@@ -52,7 +55,7 @@ pub async fn apply_items(target: &mut Connection, items: &[&Item], progress: &Pr
             rest = later;
             continue;
         }
-        let made = apply_one(target, batch[good]).await;
+        let made = fault::step("single item", apply_one(target, batch[good])).await;
         match made.map_err(|e| without_secrets(after(e, &refused), &batch[good..=good]))? {
             (ItemOutcome::Failed, reason) => {
                 applied.failed += 1;

@@ -11,6 +11,7 @@ use super::apply::guarded;
 use crate::catalog;
 use crate::ddl::{self, NotCopied};
 use crate::error::Result;
+use crate::fault;
 use crate::progress::Progress;
 use crate::schema::large_object::LargeObject;
 use crate::state::{self, LARGE_OBJECTS, Part, Relation, Split};
@@ -112,7 +113,7 @@ pub async fn refresh_large_objects(
         let object = catalog::large_object::read_large_objects(source, range.start, range.end).await?;
         decorate(&object, options, target).await?;
     }
-    target.execute("COMMIT").await?;
+    fault::step("changed large objects", target.execute("COMMIT")).await?;
     Ok(changed.len().max(unlinked.len()))
 }
 

@@ -19,6 +19,7 @@ use crate::catalog::server::rewritten;
 use crate::config::{Config, Side};
 use crate::ddl;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fault;
 use crate::progress::Progress;
 use crate::schema::table::{RelationName, Table};
 use crate::sql::qualified;
@@ -250,7 +251,7 @@ async fn move_rows(copy: &Copy, holder: &Holder, sessions: &Mutex<Vec<Canceller>
             };
             rows.push(copied);
         }
-        target.execute("COMMIT").await?;
+        fault::step("part commit", target.execute("COMMIT")).await?;
         for (part, rows) in parts.iter().zip(rows) {
             copy.progress.add_part(rows);
             copy.part_is_done(part);

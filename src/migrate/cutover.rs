@@ -25,6 +25,7 @@ use crate::config::Side;
 use crate::copy;
 use crate::ddl::Section;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fault;
 use crate::progress::Progress;
 use crate::replication;
 use crate::sql::ident;
@@ -176,8 +177,8 @@ impl Run<'_> {
         self.make_held_items(&mut source, target).await?;
         let (slot, publication) = names(&migration)?;
         self.progress.set_phase("dropping slot and publication");
-        replication::drop_slot(&mut source, slot).await?;
-        replication::drop_publication(&mut source, publication).await?;
+        fault::step("drop slot", replication::drop_slot(&mut source, slot)).await?;
+        fault::step("drop publication", replication::drop_publication(&mut source, publication)).await?;
         put_back_identities(&mut source, target).await?;
         state::set_phase(target, Phase::Done).await?;
         source.close().await;
@@ -195,7 +196,7 @@ impl Run<'_> {
         if cutover.make_source_read_only {
             self.progress.set_phase("making the source read-only");
             state::set_source_read_only(target, true).await?;
-            make_read_only(source).await?;
+            fault::step("source read-only", make_read_only(source)).await?;
         }
         refuse_prepared(source).await?;
         self.apply_the_rest(source, target, migration).await?;
@@ -203,7 +204,7 @@ impl Run<'_> {
         let selected = scope::read(source, &self.options.ddl).await?;
         let (mut database, plan) = scope::plan(target, selected, &self.options.ddl).await?;
         database.sequences.retain(|sequence| !sequence.contents_left_out);
-        copy::copy_sequences(source, target, &database.sequences).await?;
+        fault::step("sequences", copy::copy_sequences(source, target, &database.sequences)).await?;
         if self.options.ddl.selection.includes_everything() {
             self.progress.set_phase("comparing large objects");
             copy::refresh_large_objects(source, target, &self.options.ddl).await?;
@@ -379,7 +380,8 @@ pub(crate) async fn put_back_identities(source: &mut Connection, target: &mut Co
     for given in state::full_identities(target).await? {
         let name = crate::sql::qualified(&given.schema, &given.table);
         let identity = if given.had_nothing { "NOTHING" } else { "DEFAULT" };
-        match source.execute(&format!("ALTER TABLE ONLY {name} REPLICA IDENTITY {identity}")).await {
+        let sql = format!("ALTER TABLE ONLY {name} REPLICA IDENTITY {identity}");
+        match fault::step("replica identity back", source.execute(&sql)).await {
             // A table that was dropped needs no identity.
             Err(e) if e.sqlstate().is_none_or(|s| s.as_str() != "42P01") => return Err(e),
             _ => {}

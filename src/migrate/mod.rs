@@ -42,6 +42,7 @@ use crate::config::{Config, Side};
 use crate::copy::{self, Copy, PostData, Snapshot, SourceTables, SplitRule, Workers};
 use crate::ddl::{self, Item, NotCopied, Plan, Section};
 use crate::error::{Error, ErrorKind, Result};
+use crate::fault;
 use crate::progress::Progress;
 use crate::replication::{self, MissingIdentity, OnConflict};
 use crate::schema::table::Table;
@@ -389,7 +390,7 @@ impl Run<'_> {
             content: &self.options.ddl,
         };
         self.check_stop()?;
-        state::create(target, &begin).await?;
+        fault::step("state tables", state::create(target, &begin)).await?;
         state::read(target).await?.ok_or_else(|| Error::failed("the state tables are gone"))
     }
 
@@ -429,7 +430,7 @@ impl Run<'_> {
         // The snapshot is gone, and with it the catalogs as they were: sequences are read as they are now, as pg_dump does.
         let mut sequences = catalog::sequence::sequences().run(&mut source).await?;
         sequences.retain(|sequence| positions.contains(&sequence.oid));
-        copy::copy_sequences(&mut source, target, &sequences).await?;
+        fault::step("sequences", copy::copy_sequences(&mut source, target, &sequences)).await?;
         self.check_stop()?;
 
         enter(target, Phase::Finish).await?;

@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet};
 use crate::catalog;
 use crate::copy::{self, PlannedRelation, SplitRule};
 use crate::ddl::NotCopied;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::fault;
 use crate::progress::Progress;
 use crate::schema::table::{RelationName, Table};
 use crate::sql::{ident, qualified};
@@ -92,7 +93,8 @@ pub(super) async fn plan(
     }
     for batch in added.chunks(BATCH) {
         // A pipeline outside a transaction block is one transaction, so no relation is recorded without its parts.
-        target.pipeline(&batch.concat()).await?;
+        fault::step("recorded parts", async { target.pipeline(&batch.concat()).await.map_err(Error::from) })
+            .await?;
     }
     Ok(())
 }

@@ -22,6 +22,7 @@ use crate::config::{Config, Side};
 use crate::copy::Snapshot;
 use crate::ddl::{Item, NotCopied};
 use crate::error::{Error, Result};
+use crate::fault;
 use crate::progress::Progress;
 use crate::replication::{
     self, Changes, CreatedSlot, Ended, Filter, PartRule, Published, PublishedTable, SlotRequest,
@@ -72,7 +73,8 @@ impl Run<'_> {
             if planned && !open {
                 return Snapshot::export(&options.source).await;
             }
-            let created = self.create_slot(source, &format!("{slot}_copy"), true).await?;
+            let name = format!("{slot}_copy");
+            let created = fault::step("temporary slot", self.create_slot(source, &name, true)).await?;
             return adopt(&options.source, created).await;
         }
         // Nothing is copied under a slot that has no checkpoint.
@@ -80,20 +82,15 @@ impl Run<'_> {
         replication::drop_publication(source, publication).await?;
         let tables = scope::replication_tables(source, &options.ddl).await?;
         let published = Published::Tables(self.to_publish(source, target, &tables).await?);
-        replication::create_publication(source, publication, &published).await?;
+        fault::step("publication", replication::create_publication(source, publication, &published)).await?;
         let mut walsender =
             Connection::connect(&options.source, Side::Source, &Settings::replication()).await?;
         let system = replication::identify_system(&mut walsender).await?;
         walsender.close().await;
-        let created = self.create_slot(source, slot, false).await?;
-        target
-            .pipeline(&checkpoint::create(
-                &system.system_identifier,
-                system.timeline,
-                slot,
-                created.consistent_point,
-            ))
-            .await?;
+        let created = fault::step("slot", self.create_slot(source, slot, false)).await?;
+        let first =
+            checkpoint::create(&system.system_identifier, system.timeline, slot, created.consistent_point);
+        fault::step("first checkpoint", async { target.pipeline(&first).await.map_err(Error::from) }).await?;
         adopt(&options.source, created).await
     }
 
@@ -256,8 +253,8 @@ async fn give_full_identity(
     };
     state::record_full_identity(target, &given).await?;
     let name = qualified(&table.schema, &table.name);
-    source
-        .execute(&format!("ALTER TABLE ONLY {name} REPLICA IDENTITY FULL"))
+    let sql = format!("ALTER TABLE ONLY {name} REPLICA IDENTITY FULL");
+    fault::step("replica identity", source.execute(&sql))
         .await
         .map_err(|e| e.context(format!("could not give table {name} a replica identity on the source")))
 }

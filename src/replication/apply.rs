@@ -23,6 +23,7 @@ use super::stream::BEHIND;
 use super::target::TriggerRole;
 use crate::catalog::target_table::read_target_table;
 use crate::error::{Error, Result};
+use crate::fault;
 use crate::progress::StreamProgress;
 use crate::state::checkpoint;
 use crate::wire::{Answer, Connection, Pipeline};
@@ -257,13 +258,7 @@ impl Applier {
         self.expect(Step::Checkpoint, 0);
         self.step("commit", Step::Commit)?;
         self.pipeline.sync();
-        self.pipeline.send().await?;
-        loop {
-            match self.pipeline.answer().await? {
-                Answer::Ready(_) => break,
-                answer => self.check(answer)?,
-            }
-        }
+        fault::step("batch commit", self.settle()).await?;
         self.checkpoint = end;
         self.progress.set_applied(end, self.position.committed_at);
         if let Some(group) = self.group.take() {
@@ -275,6 +270,17 @@ impl Applier {
             self.durable.send_replace(end);
         }
         Ok(())
+    }
+
+    /// Sends what is queued, and waits for all answers.
+    async fn settle(&mut self) -> Result<(), Halt> {
+        self.pipeline.send().await?;
+        loop {
+            match self.pipeline.answer().await? {
+                Answer::Ready(_) => return Ok(()),
+                answer => self.check(answer)?,
+            }
+        }
     }
 
     /// Waits until every UPDATE and DELETE of the group has told that it found its row: finding none is no error to the server, which would

@@ -8,6 +8,7 @@ use pgstream_proto::lsn::Lsn;
 use super::TABLES;
 use crate::ddl;
 use crate::error::{Error, Result};
+use crate::fault;
 use crate::wire::Connection;
 
 /// Version of the state tables; a run refuses tables of another format.
@@ -233,13 +234,16 @@ pub async fn set_phase(target: &mut Connection, phase: Phase) -> Result<()> {
     let sql = format!(
         "UPDATE pgstream.migration SET phase = $1, error = NULL, updated_at = pg_catalog.clock_timestamp(){done}"
     );
-    target.query(&sql, &[Some(&phase.to_string())]).await.map(drop)
+    let phase = phase.to_string();
+    fault::step(&format!("phase {phase}"), async { target.query(&sql, &[Some(&phase)]).await.map(drop) })
+        .await
 }
 
 /// Asks whoever follows the source to end at `lsn`.
 pub async fn request_cutover(target: &mut Connection, lsn: Lsn) -> Result<()> {
     let sql = "UPDATE pgstream.migration SET cutover_lsn = $1, updated_at = pg_catalog.clock_timestamp()";
-    target.query(sql, &[Some(&lsn.to_string())]).await.map(drop)
+    let lsn = lsn.to_string();
+    fault::step("end position", async { target.query(sql, &[Some(&lsn)]).await.map(drop) }).await
 }
 
 /// Forgets the request of a cutover that is gone.
@@ -249,7 +253,8 @@ pub async fn forget_cutover(target: &mut Connection) -> Result<()> {
 
 /// Remembers that pgstream made the source database read-only, or that it is no longer.
 pub async fn set_source_read_only(target: &mut Connection, read_only: bool) -> Result<()> {
-    target.execute(&format!("UPDATE pgstream.migration SET source_read_only = {read_only}")).await
+    let sql = format!("UPDATE pgstream.migration SET source_read_only = {read_only}");
+    fault::step("read-only recorded", target.execute(&sql)).await
 }
 
 /// A source table that was given REPLICA IDENTITY FULL for the stream.

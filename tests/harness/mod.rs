@@ -23,7 +23,7 @@ mod run;
 pub(crate) use cluster::{Auth, Cluster, Options, server};
 pub(crate) use database::Database;
 pub(crate) use fixture::fixture;
-pub(crate) use pgstream::{Pgstream, Running};
+pub(crate) use pgstream::{Finished, Pgstream, Running};
 pub(crate) use programs::client;
 pub(crate) use random::Random;
 

@@ -1,0 +1,72 @@
+//! Named places before and after each durable step, where a test may stop the program.
+//!
+//! In: the name of a step, and the step. Out: what the step gives. What may fail: only with the feature `fault-points`, and only where the variable
+//! `FAILPOINTS` asks for it (`before part commit=return(abort)`, see the crate `fail`): an action `return(error)` fails there as a lost server
+//! would, `return(abort)` ends the process at once, as `kill -9` would. Without the feature nothing of this is in the program.
+
+use crate::error::{Error, Result};
+
+/// Every step that leaves something behind on a server or a disk.
+pub const STEPS: &[&str] = &[
+    "state tables",
+    "publication",
+    "slot",
+    "first checkpoint",
+    "temporary slot",
+    "items",
+    "single item",
+    "recorded parts",
+    "part commit",
+    "sequences",
+    "phase copy",
+    "phase post-data",
+    "phase finish",
+    "phase catch-up",
+    "phase syncing",
+    "batch commit",
+    "end position",
+    "read-only recorded",
+    "source read-only",
+    "changed large objects",
+    "phase cutover",
+    "drop slot",
+    "drop publication",
+    "replica identity",
+    "replica identity back",
+    "phase done",
+    "state tables gone",
+];
+
+/// Reads what a test asks for; call it once, first.
+#[cfg(feature = "fault-points")]
+pub fn set_up() {
+    // Lasts as long as the process.
+    std::mem::forget(fail::FailScenario::setup());
+}
+
+/// The step, between its two places.
+///
+/// # Errors
+/// Those of the step.
+pub async fn step<T, E: From<Error>>(name: &str, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    at("before", name)?;
+    let done = work.await?;
+    at("after", name)?;
+    Ok(done)
+}
+
+#[cfg(not(feature = "fault-points"))]
+fn at(_: &str, _: &str) -> Result<()> {
+    Ok(())
+}
+
+#[cfg(feature = "fault-points")]
+fn at(side: &str, name: &str) -> Result<()> {
+    assert!(STEPS.contains(&name), "step \"{name}\" is in no list");
+    let place = format!("{side} {name}");
+    fail::fail_point!(&place, |action| match action.as_deref() {
+        Some("abort") => std::process::abort(),
+        _ => Err(Error::failed(format!("stopped {side} {name}, as the test asked"))),
+    });
+    Ok(())
+}
