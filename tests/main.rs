@@ -15,6 +15,7 @@ mod harness;
 mod layers;
 mod live;
 mod migrate;
+mod network;
 mod replication;
 mod resume;
 mod schema;

@@ -17,14 +17,18 @@ mod database;
 mod fixture;
 mod pgstream;
 mod programs;
+mod proxy;
 mod random;
 mod run;
 
 pub(crate) use cluster::{Auth, Cluster, Options, server};
 pub(crate) use database::Database;
 pub(crate) use fixture::fixture;
-pub(crate) use pgstream::{Finished, Pgstream, Running};
+#[cfg(feature = "fault-points")]
+pub(crate) use pgstream::Finished;
+pub(crate) use pgstream::{Pgstream, Running};
 pub(crate) use programs::client;
+pub(crate) use proxy::{Proxy, Trouble};
 pub(crate) use random::Random;
 
 /// Every major that the tests run.
