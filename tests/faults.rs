@@ -69,7 +69,8 @@ struct Fault {
 impl Fault {
     fn arm(self, command: Pgstream) -> Pgstream {
         let way = if self.way == Way::Abort { "abort" } else { "error" };
-        command.env("FAILPOINTS", &format!("{} {}=1*return({way})", self.side, self.step))
+        // What is tried again is told to who wants to know everything.
+        command.args(["-vv"]).env("FAILPOINTS", &format!("{} {}=1*return({way})", self.side, self.step))
     }
 
     /// The run was stopped there; one that follows a stream may have tried again and gone on.
