@@ -1,4 +1,4 @@
-//! The main job: `pgstream migrate --method copy` moves the fixture, from every major, and nothing is different.
+//! The main job: `pgstream migrate --method copy` moves the fixture, from every major, and nothing is different. So does a copy from a standby.
 
 use crate::harness::{Cluster, Options, Pgstream, compare, fixture, server};
 
@@ -42,4 +42,32 @@ pairs! {
     the_fixture_moves_from_16_to_18: 16 to 18;
     the_fixture_moves_from_17_to_18: 17 to 18;
     the_fixture_moves_from_18_to_18: 18 to 18;
+}
+
+#[test]
+fn a_standby_is_copied_from_and_not_followed() {
+    let primary = Cluster::start(16, &Options::default());
+    let standby = primary.start_standby();
+    let (written, target) = (primary.create_database("source"), server(16).create_database("target"));
+    written.execute(
+        "CREATE TABLE t (id integer PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' FROM generate_series(1, 5000) i; \
+         CREATE SEQUENCE s; SELECT nextval('s'), lo_create(5)",
+    );
+    let lsn = written.value("SELECT pg_current_wal_insert_lsn()");
+    let replayed = format!("SELECT pg_last_wal_replay_lsn() >= '{lsn}'");
+    while standby.postgres().value(&replayed) != "t" {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let source = standby.database(written.name());
+    Pgstream::between("migrate", &source, &target)
+        .args(["--method", "replication"])
+        .run()
+        .expect_code(2)
+        .expect_words(&["standby", "Name the primary", "--method copy"]);
+    Pgstream::between("migrate", &source, &target)
+        .run()
+        .expect_code(0)
+        .expect_words(&["standby", "method copy"]);
+    assert_eq!(compare::rows(&source, &target), Vec::<String>::new());
+    assert_eq!(compare::sequences(&source, &target), Vec::<String>::new());
 }

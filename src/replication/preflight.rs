@@ -120,10 +120,11 @@ fn server(source: &ReplicationSource) -> Vec<Obstacle> {
             "Set wal_level = logical on the source and restart it, or use --method copy.",
         );
     }
-    if source.in_recovery && source.version < 160_000 {
+    if source.in_recovery {
         block(
-            "the server is a standby, and before PostgreSQL 16 a standby decodes nothing".to_owned(),
-            "Name the primary as --source, or use --method copy.",
+            "the server is a standby: no publication can be made on it, and it can't tell when it holds the primary's last commit"
+                .to_owned(),
+            "Name the primary as --source; a standby can be copied from, with --method copy.",
         );
     }
     if source.free_slots < 2 {

@@ -31,7 +31,7 @@ pub struct SystemIdentity {
     pub system_identifier: String,
     /// The current timeline.
     pub timeline: u32,
-    /// Up to where the log is written (on a standby: replayed).
+    /// Up to where the log is written.
     pub position: Lsn,
 }
 
@@ -156,11 +156,10 @@ pub async fn create_slot(
 ) -> Result<CreatedSlot> {
     let mut connection = Connection::connect(source, Side::Source, &Settings::replication()).await?;
     let mut observer = Connection::connect(source, Side::Source, &Settings::session()).await?;
-    let standby = observer.query_one("SELECT pg_catalog.pg_is_in_recovery()", &[]).await?.is_true(0);
     let temporary = if request.temporary { " TEMPORARY" } else { "" };
     let options = match connection.version() {
         // A slot that standbys keep in step survives a failover of the source.
-        170_000.. if !request.temporary && !standby => "(SNAPSHOT 'export', FAILOVER)",
+        170_000.. if !request.temporary => "(SNAPSHOT 'export', FAILOVER)",
         150_000.. => "(SNAPSHOT 'export')",
         _ => "EXPORT_SNAPSHOT",
     };
@@ -252,13 +251,8 @@ const LONGEST_SILENCE: u64 = 250;
 
 /// A position past every commit that the source has acknowledged to anyone so far: what `follow` must reach for the target to hold them all.
 pub async fn end_position(source: &mut Connection) -> Result<Lsn> {
-    let standby = source.query_one("SELECT pg_catalog.pg_is_in_recovery()", &[]).await?.is_true(0);
-    let sql = if standby {
-        "SELECT pg_catalog.pg_last_wal_replay_lsn()"
-    } else {
-        // A walsender sends what is flushed. A message in a transaction flushes everything up to its commit, and changes nothing.
-        "SELECT pg_catalog.pg_logical_emit_message(true, 'pgstream', 'end'), pg_catalog.set_config('synchronous_commit', 'local', true)"
-    };
+    // A walsender sends what is flushed. A message in a transaction flushes everything up to its commit, and changes nothing.
+    let sql = "SELECT pg_catalog.pg_logical_emit_message(true, 'pgstream', 'end'), pg_catalog.set_config('synchronous_commit', 'local', true)";
     lsn(&source.query_one(sql, &[]).await?.value::<String>(0)?)
 }
 
@@ -286,6 +280,12 @@ pub(super) async fn check_resume(
                 identity.system_identifier, checkpoint.system_identifier
             ),
         ));
+    }
+    let standby = source.simple("SELECT pg_catalog.pg_is_in_recovery()").await?;
+    if standby.first().is_some_and(|row| row.is_true(0)) {
+        // During a failover, it may be the primary in a moment.
+        return Err(Error::connection("the source is a standby that has not been promoted")
+            .with_hint("Name all its hosts in --source, with target_session_attrs=read-write."));
     }
     let start = checkpoint.applied;
     if identity.timeline < checkpoint.timeline {

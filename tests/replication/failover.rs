@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use pgstream::config::{self, Environment, Side};
+use pgstream::error::ErrorKind;
 
 use super::stream::{Stream, config};
 use crate::harness::{Cluster, Database, Options, server};
@@ -133,6 +134,12 @@ fn a_promoted_standby_without_the_slot_is_refused_and_no_slot_is_made() {
     stream.catch_up();
     wait_for(&standby, &primary);
     primary.stop("immediate");
+    // Not promoted yet: it is waited for.
+    stream.options.source = config(&twin(&stream, &standby), Side::Source);
+    stream.options.patience = Duration::ZERO;
+    let error = stream.try_follow(u64::MAX).unwrap_err();
+    assert_eq!(error.to_string(), "the source is a standby that has not been promoted");
+    assert_eq!(error.kind(), ErrorKind::Connection);
     standby.promote();
     either_of(&mut stream, &primary, &standby);
     let error = stream.try_catch_up().unwrap_err();

@@ -94,11 +94,20 @@ impl<'a> Stream<'a> {
             let mut session =
                 Connection::connect(&self.options.source, Side::Source, &Settings::session()).await?;
             let end = end_position(&mut session).await?;
-            let (_until, until) = watch::channel(Some(end));
-            let stop = CancellationToken::new();
-            let run = follow(&self.options, &self.filter, until, &stop, &self.progress);
-            tokio::time::timeout(Duration::from_secs(100), run).await.expect("following ends in time")
+            self.follow(end).await
         })
+    }
+
+    /// Follows up to a position.
+    pub(super) fn try_follow(&self, end: u64) -> Result<Ended, Error> {
+        self.runtime.block_on(self.follow(Lsn(end)))
+    }
+
+    async fn follow(&self, end: Lsn) -> Result<Ended, Error> {
+        let (_until, until) = watch::channel(Some(end));
+        let stop = CancellationToken::new();
+        let run = follow(&self.options, &self.filter, until, &stop, &self.progress);
+        tokio::time::timeout(Duration::from_secs(100), run).await.expect("following ends in time")
     }
 
     /// Follows for some time, runs `fault`, and is cut off without a word, as a killed process is.
