@@ -10,12 +10,14 @@ pub fn functions(version: u32) -> Query<Function> {
     } else {
         ("CASE WHEN p.proiswindow THEN 'w' ELSE 'f' END", "p.proisagg")
     };
-    let sql_body = if version >= 140_000 { "p.prosqlbody IS NOT NULL" } else { "false" };
+    let body = if version >= 140_000 { "pg_catalog.pg_get_function_sqlbody(p.oid)" } else { "NULL::text" };
+    let support = if version >= 120_000 { "p.prosupport::oid <> 0" } else { "false" };
     let sql = format!(
         "SELECT p.oid::int8 AS oid, n.nspname AS schema, p.proname AS name,
            pg_catalog.pg_get_function_identity_arguments(p.oid) AS identity_arguments, {kind} AS kind,
            pg_catalog.pg_get_userbyid(p.proowner) AS owner, {} AS acl,
-           pg_catalog.pg_get_functiondef(p.oid) AS definition, l.lanname AS language, {sql_body} AS sql_body
+           pg_catalog.pg_get_functiondef(p.oid) AS definition, l.lanname AS language, {body} AS body,
+           l.lanpltrusted AS trusted, p.proleakproof AS leakproof, {support} AS support
          FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
            JOIN pg_catalog.pg_language l ON l.oid = p.prolang
          WHERE NOT {aggregate} AND {}

@@ -43,8 +43,11 @@ pub async fn read(
     selection: &Selection,
     unmatched: Unmatched,
 ) -> Result<Selected> {
-    let database = super::read(connection).await?;
-    if selection.is_everything() {
+    let mut database = super::read(connection).await?;
+    if selection.schema_only {
+        database.leave_out_contents(|_| true);
+    }
+    if selection.has_no_patterns() {
         return Ok(Selected { database, whole: None });
     }
     let matched = matched(connection, selection, &database.name, unmatched).await?;

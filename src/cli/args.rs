@@ -115,6 +115,9 @@ pub(super) struct Migrate {
     /// Wait at most this long for a lock on a source table (such as 30s; a plain number is milliseconds)
     #[arg(long, value_name = "TIMEOUT", value_parser = duration, default_value = "30s")]
     pub(super) lock_wait_timeout: Duration,
+    /// When the target refuses an object, leave it out with all that needs it, and go on
+    #[arg(long)]
+    pub(super) keep_going: bool,
     /// Don't create target databases that aren't there
     #[arg(long)]
     pub(super) no_create_database: bool,
@@ -287,9 +290,6 @@ pub(super) struct Verify {
     /// Compare this many tables at the same time [default: the number of processors, at most 4]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(super) jobs: Option<u16>,
-    /// Compare only definitions
-    #[arg(short, long)]
-    pub(super) schema_only: bool,
     /// Compare only rows, sequences and large objects
     #[arg(short = 'a', long, conflicts_with = "schema_only")]
     pub(super) data_only: bool,

@@ -20,7 +20,7 @@ pub(super) async fn run(context: &Context<'_>, arguments: &Check) -> Result<Outc
     let jobs = arguments.jobs.map_or_else(args::default_jobs, usize::from);
     let excluded = arguments.databases.excluded()?;
     let options = Options {
-        method: arguments.method.into(),
+        method: arguments.content.method(arguments.method)?,
         replica_identity: arguments.replica_identity.into(),
         roles: Arc::new(Roles::new(arguments.roles.options(Scope::Database)?)),
         create_database: !arguments.no_create_database,

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::args;
 use crate::ddl;
 use crate::error::{Error, Result, io_reason};
+use crate::migrate;
 use crate::schema::filter;
 use crate::schema::selection::Selection;
 
@@ -60,6 +62,9 @@ struct Selected {
     /// More patterns from a file in pg_dump's format; - for standard input
     #[arg(long, value_name = "FILE")]
     filter: Vec<PathBuf>,
+    /// Definitions alone: no rows, no positions of sequences, no large objects
+    #[arg(short, long)]
+    schema_only: bool,
     /// Fail where a pattern of what is copied matches nothing
     #[arg(long)]
     strict_names: bool,
@@ -99,9 +104,29 @@ struct LeftOut {
     /// Leave out the choice of TOAST compression methods
     #[arg(long)]
     no_toast_compression: bool,
+    /// Leave out what the target's role may not create, and all that needs it
+    #[arg(long)]
+    skip_unprivileged: bool,
 }
 
 impl Content {
+    /// Definitions alone are asked for.
+    pub(super) fn schema_only(&self) -> bool {
+        self.selected.schema_only
+    }
+
+    /// How the database is moved: without rows there is nothing to follow.
+    pub(super) fn method(&self, asked: args::Method) -> Result<migrate::Method> {
+        match asked {
+            args::Method::Replication if self.schema_only() => {
+                Err(Error::usage("--schema-only does not go with --method replication")
+                    .with_hint("Definitions are copied once: leave --method out."))
+            }
+            _ if self.schema_only() => Ok(migrate::Method::Copy),
+            asked => Ok(asked.into()),
+        }
+    }
+
     /// The options of the plan; reads the filter files.
     pub(super) fn options(&self) -> Result<ddl::Options> {
         let left_out = &self.left_out;
@@ -117,6 +142,7 @@ impl Content {
             tablespaces: !left_out.no_tablespaces,
             table_access_methods: !left_out.no_table_access_method,
             toast_compression: !left_out.no_toast_compression,
+            skip_unprivileged: left_out.skip_unprivileged,
             selection: self.selected.selection()?,
         })
     }
@@ -135,6 +161,7 @@ impl Selected {
             exclude_table_data_and_children: self.exclude_table_data_and_children.clone(),
             extensions: self.extension.clone(),
             exclude_extensions: self.exclude_extension.clone(),
+            schema_only: self.schema_only,
             strict_names: self.strict_names,
         };
         for file in &self.filter {

@@ -44,10 +44,11 @@ fn resolve(context: &Context<'_>, arguments: &Migrate) -> Result<Options> {
         index_jobs: arguments.index_jobs.map_or(jobs, usize::from),
         split_larger_than: arguments.split_tables_larger_than,
         restart: arguments.restart,
+        keep_going: arguments.keep_going,
         roles: Arc::new(Roles::new(arguments.roles.options(scope)?)),
         create_database: !arguments.no_create_database,
         lock_wait: arguments.lock_wait_timeout,
-        method: arguments.method.into(),
+        method: arguments.content.method(arguments.method)?,
         ..arguments.replication.apply(options)
     })
 }
@@ -66,6 +67,7 @@ pub(super) fn base(
         index_jobs: jobs,
         split_larger_than: 0,
         restart: false,
+        keep_going: false,
         ddl: content.options()?,
         roles: Arc::new(Roles::new(roles::Options::none())),
         create_database: false,

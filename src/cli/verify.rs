@@ -27,7 +27,7 @@ pub(super) async fn run(context: &Context<'_>, options: &Verify) -> Result<Outco
         }
         if report.differences.is_empty() { Outcome::Done } else { Outcome::Differences }
     };
-    if outcome == Outcome::Differences && !options.schema_only && !context.ui.manner().json {
+    if outcome == Outcome::Differences && !options.content.schema_only() && !context.ui.manner().json {
         context.ui.hint(
             "The two servers are not read at the same moment: rows and sequences that change on the source after the \
              copy differ.",
@@ -83,12 +83,14 @@ async fn compare(
     target: &Config,
 ) -> Result<(Options, Report)> {
     let progress = Arc::new(Progress::default());
+    // The database's own properties are copied too; its name may differ. What was copied without rows is known from the migration.
+    let mut ddl = ddl::Options { database: Some(target.dbname.clone()), ..options.content.options()? };
+    ddl.selection.schema_only = false;
     let wanted = Options {
         schema: !options.data_only,
-        data: !options.schema_only,
+        data: !options.content.schema_only(),
         jobs: options.jobs.map_or_else(args::default_jobs, usize::from),
-        // The database's own properties are copied too; its name may differ.
-        ddl: ddl::Options { database: Some(target.dbname.clone()), ..options.content.options()? },
+        ddl,
     };
     let work = verify::run(source, target, &wanted, &progress, &context.stop);
     let report = view::show(context.ui, &progress, work).await?;

@@ -3,6 +3,7 @@
 //! Many items share a transaction and a round trip. When one fails, the batch is rolled back, what stood before it is made again, and
 //! the failing one is tried alone, so that the error belongs to it and nothing else is lost.
 
+use super::failures::Failures;
 use crate::ddl::Item;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
@@ -25,24 +26,38 @@ const BATCH: usize = 100;
 /// After so many failures the rest is made one by one: a batch that fails is work done twice.
 const PATIENCE: usize = 3;
 
-/// Kinds without which rows would have no place: when one fails, the run stops.
-const ESSENTIAL: &[&str] = &["SCHEMA", "EXTENSION", "TYPE", "DOMAIN", "SEQUENCE", "TABLE"];
-
 /// Settings of a session that makes items: bodies of functions may name what is made later.
 const SESSION: &[&str] = &["SET check_function_bodies = off", "SET client_min_messages = warning"];
 
-/// Makes `items` in their order. Items that are not essential may fail without stopping the run; they are recorded.
+/// Makes `items` in their order, without those that need what could not be made. What fails is recorded, and so is what is left out for it.
 ///
 /// # Errors
-/// An essential item that fails, a lost connection, or a server that is out of room: the run stops, and the next one tries again.
-pub async fn apply_items(target: &mut Connection, items: &[&Item], progress: &Progress) -> Result<Applied> {
+/// An item whose failure `failures` doesn't bear, a lost connection, or a server that is out of room: the run stops, and the next one tries
+/// again.
+pub async fn apply_items(
+    target: &mut Connection,
+    items: &[&Item],
+    failures: &Failures,
+    progress: &Progress,
+) -> Result<Applied> {
     target.pipeline(SESSION).await?;
     let mut applied = Applied::default();
     let mut refused = Vec::new();
     let mut rest = items;
     while !rest.is_empty() {
-        let size = if applied.failed >= PATIENCE { 1 } else { BATCH.min(rest.len()) };
-        let (batch, later) = rest.split_at(size);
+        if let Some(missing) = failures.missing_for(rest[0]) {
+            let reason = format!("needs {missing}, which could not be made");
+            target.execute(&record_item(rest[0], ItemOutcome::Failed, Some(&reason))).await?;
+            failures.add(rest[0]);
+            applied.failed += 1;
+            progress.add_items(1);
+            rest = &rest[1..];
+            continue;
+        }
+        let most = if applied.failed >= PATIENCE { 1 } else { BATCH };
+        let whole = rest.iter().take(most).take_while(|item| failures.missing_for(item).is_none());
+        let (batch, later) = rest.split_at(whole.count());
+        let size = batch.len();
         let good = match size {
             1 => 0,
             _ => fault::step("items", apply_batch(target, batch))
@@ -55,7 +70,7 @@ pub async fn apply_items(target: &mut Connection, items: &[&Item], progress: &Pr
             rest = later;
             continue;
         }
-        let made = fault::step("single item", apply_one(target, batch[good])).await;
+        let made = fault::step("single item", apply_one(target, batch[good], failures)).await;
         match made.map_err(|e| without_secrets(after(e, &refused), &batch[good..=good]))? {
             (ItemOutcome::Failed, reason) => {
                 applied.failed += 1;
@@ -103,7 +118,11 @@ async fn apply_batch(target: &mut Connection, batch: &[&Item]) -> Result<usize> 
 }
 
 /// Makes one item in its own transaction; what only decorates it may fail. What came of it, and why it isn't whole.
-async fn apply_one(target: &mut Connection, item: &Item) -> Result<(ItemOutcome, Option<String>)> {
+async fn apply_one(
+    target: &mut Connection,
+    item: &Item,
+    failures: &Failures,
+) -> Result<(ItemOutcome, Option<String>)> {
     let mut tries = 0;
     loop {
         let mut create = vec!["BEGIN".to_owned()];
@@ -117,11 +136,15 @@ async fn apply_one(target: &mut Connection, item: &Item) -> Result<(ItemOutcome,
         if is_passing(&error) && tries < 3 {
             continue;
         }
-        if must_stop(item, &error) {
+        if is_environment(&error) || is_passing(&error) {
             return Err(explain(item, error));
         }
         let reason = error.to_string();
         target.execute(&record_item(item, ItemOutcome::Failed, Some(&reason))).await?;
+        failures.add(item);
+        if failures.stops_at(item) {
+            return Err(stopping(item, error, &failures.dependents(item)));
+        }
         return Ok((ItemOutcome::Failed, Some(reason)));
     }
     let mut reasons = Vec::new();
@@ -182,8 +205,20 @@ fn is_environment(error: &Error) -> bool {
         })
 }
 
-fn must_stop(item: &Item, error: &Error) -> bool {
-    ESSENTIAL.contains(&item.kind) || is_environment(error) || is_passing(error)
+/// How many dependents of a failed item are named.
+const NAMED: usize = 10;
+
+fn stopping(item: &Item, error: Error, dependents: &[String]) -> Error {
+    let error = explain(item, error);
+    if dependents.is_empty() {
+        return error;
+    }
+    let named = dependents.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = match dependents.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    error.with_detail(format!("These need it: {named}{more}."))
 }
 
 fn explain(item: &Item, error: Error) -> Error {
@@ -201,7 +236,9 @@ fn explain(item: &Item, error: Error) -> Error {
         "EXTENSION" => error.with_hint(
             "Install the extension's files on the target's host, or leave it out with --exclude-extension; then run the same command again.",
         ),
-        _ => error.with_hint("Mend the cause on the target, then run the same command again: what is made stays."),
+        _ => error.with_hint(
+            "Mend the cause, then run the same command again: what is made stays. With --keep-going it is left out, with all that needs it.",
+        ),
     }
 }
 

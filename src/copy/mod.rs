@@ -11,6 +11,7 @@
 //! ```
 
 mod apply;
+mod failures;
 mod finish;
 mod format;
 mod large_object;
@@ -23,6 +24,7 @@ mod snapshot;
 mod worker;
 
 pub use apply::{Applied, apply_items, guarded};
+pub use failures::{Failures, Policy};
 pub use finish::analyze;
 pub use large_object::{plan_large_objects, refresh_large_objects};
 pub use plan::{PlannedRelation, SplitRule, plan_relation};

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::apply::apply_items;
+use super::failures::Failures;
 use super::format::CopyFormat;
 use super::large_object;
 use super::part::{SMALL, SMALL_PARTS, TableJob, copy_part};
@@ -46,6 +47,8 @@ pub struct SourceTables {
     pub as_is: bool,
     /// What of the schema is copied, for large objects.
     pub ddl: ddl::Options,
+    /// How failures of items are borne.
+    pub failures: Arc<Failures>,
 }
 
 /// A bulk copy: what all its workers share.
@@ -57,6 +60,7 @@ pub struct Copy {
     snapshot_lsn: Lsn,
     tables: HashMap<u32, TableJob>,
     ddl: ddl::Options,
+    failures: Arc<Failures>,
     /// Parts of each relation that are not done.
     open: Mutex<HashMap<u32, u32>>,
     post_data: Mutex<PostData>,
@@ -99,6 +103,7 @@ impl Copy {
             snapshot_lsn: snapshot.lsn(),
             tables: jobs,
             ddl: from.ddl,
+            failures: from.failures,
             open: Mutex::new(open),
             post_data: Mutex::new(post_data),
             finished: Notify::new(),
@@ -338,7 +343,7 @@ async fn make_items(copy: &Copy, sessions: &Mutex<Vec<Canceller>>) -> Result<()>
             items.iter().filter(|_| items.len() == 1).map(|i| i.kind.to_lowercase()).collect();
         let _active = names.first().map(|kind| copy.progress.begin(format!("{kind} {}", items[0].name)));
         let items: Vec<_> = items.iter().collect();
-        apply_items(session, &items, &copy.progress).await?;
+        apply_items(session, &items, &copy.failures, &copy.progress).await?;
         locked(&copy.post_data).finish(&positions);
         copy.finished.notify_waiters();
     }

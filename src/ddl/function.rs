@@ -20,7 +20,19 @@ pub fn items(context: &Context<'_>, plan: &mut Plan) {
             &subject,
             &function.owner,
         );
-        item.create.push(function.definition.trim_end().to_owned());
+        let definition = function.definition.trim_end();
+        let apart = function.body.as_deref().filter(|_| context.separate.contains(&id));
+        match apart.and_then(|body| definition.strip_suffix(body.trim_end())) {
+            Some(header) => {
+                item.create.push(format!("{header}AS ''"));
+                let id = ObjectId::new(Class::FunctionBody, function.oid);
+                let mut body = Item::new(id, "FUNCTION BODY", Section::PreData, Some(&function.schema), &tag);
+                body.requires.push(item.id);
+                body.create.push(definition.to_owned());
+                plan.items.push(body);
+            }
+            None => item.create.push(definition.to_owned()),
+        }
         for dependency in context.database.extension_dependencies.iter().filter(|d| d.id == id) {
             item.decorate
                 .push(format!("ALTER {subject} DEPENDS ON EXTENSION {}", ident(&dependency.extension)));

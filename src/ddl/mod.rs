@@ -77,6 +77,7 @@ pub fn plan(database: &Database, options: &Options, target_version: u32) -> Resu
 
 /// What is to be copied, in pg_dump's words; everything by default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Options {
     /// The target database's name, to give it the source database's settings, connection limit, comment and privileges; `None`
     /// leaves it as it is, as pg_dump does without `--create`.
@@ -102,6 +103,8 @@ pub struct Options {
     pub table_access_methods: bool,
     /// Compression methods of columns (`--no-toast-compression`).
     pub toast_compression: bool,
+    /// What the target's role may not create stays behind (`--skip-unprivileged`); otherwise it keeps a migration from beginning.
+    pub skip_unprivileged: bool,
     /// The objects that are copied (`--schema`, `--table` and the like); the plan is made of a database that was reduced to them.
     pub selection: Selection,
 }
@@ -127,6 +130,7 @@ impl Default for Options {
             tablespaces: true,
             table_access_methods: true,
             toast_compression: true,
+            skip_unprivileged: false,
             selection: Selection::default(),
         }
     }

@@ -8,6 +8,7 @@
 //! - *column default*: a table's default uses a function that uses the table: ALTER TABLE … SET DEFAULT comes later.
 //! - *check constraint*: the same of a table's or domain's CHECK.
 //! - *view rule*: views that use each other: a stand-in with the same columns comes first, its query later.
+//! - *function body*: functions in SQL's own form that use each other: each comes without its body first.
 //! - *postponed to post-data*: what needs a primary key (a view that groups by it) waits for post-data, and so does what
 //!   needs that.
 
@@ -100,10 +101,17 @@ fn edges(database: &Database, items: &[Item]) -> Vec<Vec<Edge>> {
     let index = Index::new(database, items);
     let mut edges: Vec<Vec<Edge>> = vec![Vec::new(); items.len()];
     for dependency in &database.dependencies {
-        let (Some(from), Some(to)) = (index.item(dependency.object), index.item(dependency.referenced))
+        let (Some(mut from), Some(to)) = (index.item(dependency.object), index.item(dependency.referenced))
         else {
             continue;
         };
+        // A function's head names types; what else it needs is its body's, where that is apart.
+        if dependency.object.class == Class::Function
+            && !matches!(dependency.referenced.class, Class::Type | Class::Language | Class::Namespace)
+            && let Some(body) = index.item(ObjectId::new(Class::FunctionBody, dependency.object.oid))
+        {
+            from = body;
+        }
         // CREATE EXTENSION makes its members, whatever they need; its own needs have rows of their own.
         let is_member = items[from].kind == "EXTENSION" && items[from].id != dependency.object;
         // OWNED BY is an item of its own, after both: the column's default needs the sequence first.
@@ -233,7 +241,7 @@ fn ranks(items: &[Item]) -> Vec<usize> {
 
 /// pg_dump's order of kinds (dbObjectTypePriority).
 fn priority(kind: &str) -> usize {
-    const KINDS: [&str; 45] = [
+    const KINDS: [&str; 46] = [
         "SCHEMA",
         "PROCEDURAL LANGUAGE",
         "COLLATION",
@@ -244,6 +252,7 @@ fn priority(kind: &str) -> usize {
         "DOMAIN",
         "FUNCTION",
         "PROCEDURE",
+        "FUNCTION BODY",
         "AGGREGATE",
         "ACCESS METHOD",
         "OPERATOR",
@@ -286,6 +295,11 @@ fn priority(kind: &str) -> usize {
 /// Names the parts whose making apart breaks every loop; an error when a loop has none.
 fn repair_loops(context: &Context<'_>, items: &[Item], edges: &[Vec<Edge>]) -> Result<BTreeSet<ObjectId>> {
     let mut repairs = BTreeSet::new();
+    let functions = context.database.functions.iter().filter(|function| function.body.is_some());
+    let with_bodies: BTreeSet<ObjectId> = functions
+        .map(|function| ObjectId::new(Class::Function, function.oid))
+        .filter(|id| !context.separate.contains(id))
+        .collect();
     for group in strongly_connected(edges) {
         let inside: HashSet<usize> = group.iter().copied().collect();
         let parts = |class: Class| -> BTreeSet<ObjectId> {
@@ -300,10 +314,12 @@ fn repair_loops(context: &Context<'_>, items: &[Item], edges: &[Vec<Edge>]) -> R
                 .map(|(_, edge)| edge.via)
                 .collect()
         };
-        // The least intrusive first: column default, check constraint, view rule.
+        // The least intrusive first: column default, check constraint, view rule, function body.
+        let bodies: BTreeSet<ObjectId> = with_bodies.intersection(&ids(items, &group)).copied().collect();
         let repair = [Class::ColumnDefault, Class::Constraint, Class::Rule]
             .into_iter()
             .map(parts)
+            .chain([bodies])
             .find(|parts| !parts.is_empty());
         match repair {
             Some(parts) => repairs.extend(parts),
@@ -318,6 +334,10 @@ fn repair_loops(context: &Context<'_>, items: &[Item], edges: &[Vec<Edge>]) -> R
         }
     }
     Ok(repairs)
+}
+
+fn ids(items: &[Item], group: &[usize]) -> BTreeSet<ObjectId> {
+    group.iter().map(|&item| items[item].id).collect()
 }
 
 /// Tarjan's algorithm without recursion; only components of two and more, which are loops.

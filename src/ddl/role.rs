@@ -19,7 +19,8 @@ pub fn is_provided(role: &Role) -> bool {
     role.bootstrap || is_provided_name(&role.name)
 }
 
-fn is_provided_name(name: &str) -> bool {
+/// Whether a role of this name comes with the server or its provider.
+pub fn is_provided_name(name: &str) -> bool {
     name.starts_with("pg_") || PROVIDERS.iter().any(|p| name.starts_with(p))
 }
 

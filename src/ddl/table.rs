@@ -87,6 +87,8 @@ pub(super) fn statement(
     let subject = qualified(&table.schema, &table.name);
     let kind = match (table.kind, table.persistence) {
         (TableKind::Foreign, _) => "FOREIGN TABLE",
+        // It says nothing of the partitions, and servers from 18 on don't take it.
+        (TableKind::Partitioned, Persistence::Unlogged) if context.target_version >= 180_000 => "TABLE",
         (_, Persistence::Unlogged) => "UNLOGGED TABLE",
         (_, Persistence::Permanent) => "TABLE",
     };

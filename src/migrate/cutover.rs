@@ -22,7 +22,7 @@ use super::stream::{acts_on_changes, names};
 use super::{Ended, Method, Options, Outcome, Run, outcome, refuse_other_source, remaining, scope};
 use crate::catalog::server;
 use crate::config::Side;
-use crate::copy;
+use crate::copy::{self, Failures};
 use crate::ddl::Section;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
@@ -205,7 +205,7 @@ impl Run<'_> {
         let (mut database, plan) = scope::plan(target, selected, &self.options.ddl).await?;
         database.sequences.retain(|sequence| !sequence.contents_left_out);
         fault::step("sequences", copy::copy_sequences(source, target, &database.sequences)).await?;
-        if self.options.ddl.selection.includes_everything() {
+        if self.options.ddl.selection.includes_large_objects() {
             self.progress.set_phase("comparing large objects");
             copy::refresh_large_objects(source, target, &self.options.ddl).await?;
         }
@@ -213,7 +213,7 @@ impl Run<'_> {
             self.progress.set_phase("refreshing materialized views");
             let refreshes: Vec<_> =
                 plan.items.iter().filter(|item| item.kind == "MATERIALIZED VIEW DATA").collect();
-            copy::apply_items(target, &refreshes, self.progress).await?;
+            copy::apply_items(target, &refreshes, &Failures::default(), self.progress).await?;
         }
         self.progress.set_phase("collecting statistics");
         self.analyze(target).await
@@ -278,7 +278,7 @@ impl Run<'_> {
             .into_iter()
             .filter(|item| acts_on_changes(item))
             .collect();
-        copy::apply_items(target, &held, self.progress).await.map(drop)
+        copy::apply_items(target, &held, &Failures::default(), self.progress).await.map(drop)
     }
 }
 

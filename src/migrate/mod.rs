@@ -26,6 +26,7 @@ pub mod scope;
 pub mod server;
 mod start;
 mod stream;
+mod unprivileged;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -39,7 +40,7 @@ use self::check::Report;
 use self::point::Point;
 use crate::catalog::{self, role::Scope, server::Identity};
 use crate::config::{Config, Side};
-use crate::copy::{self, Copy, PostData, Snapshot, SourceTables, SplitRule, Workers};
+use crate::copy::{self, Copy, Failures, Policy, PostData, Snapshot, SourceTables, SplitRule, Workers};
 use crate::ddl::{self, Item, NotCopied, Plan, Section};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
@@ -68,6 +69,8 @@ pub struct Options {
     pub split_larger_than: u64,
     /// Drop what an earlier run of pgstream made, and start anew.
     pub restart: bool,
+    /// Go on without objects that the target refuses.
+    pub keep_going: bool,
     /// What of the schema is copied.
     pub ddl: ddl::Options,
     /// The roles that are made, shared by the databases of a run.
@@ -416,14 +419,17 @@ impl Run<'_> {
 
         self.progress.set_phase("creating tables and types");
         self.make_roles(&mut source, target).await?;
+        let failures = Arc::new(Failures::new(&plan, self.policy()));
         let pre_data = remaining(&plan, Section::PreData, &made);
-        copy::apply_items(target, &pre_data, self.progress).await?;
+        copy::apply_items(target, &pre_data, &failures, self.progress).await?;
+        // Rows of a table that could not be made have no place.
+        let database = database.without(&failures.objects(&plan));
         self.check_stop()?;
 
         let positions: HashSet<u32> =
             database.sequences.iter().filter(|s| !s.contents_left_out).map(|s| s.oid).collect();
         self.progress.set_phase("copying rows");
-        self.copy_rows(snapshot, target, database, &plan, &made).await?;
+        self.copy_rows(snapshot, target, database, &plan, &made, &failures).await?;
 
         enter(target, Phase::PostData).await?;
         self.progress.set_phase("setting sequences");
@@ -438,11 +444,19 @@ impl Run<'_> {
         self.analyze(target).await?;
         self.progress.set_phase("granting privileges and refreshing views");
         for section in [Section::Privileges, Section::Last] {
-            copy::apply_items(target, &remaining(&plan, section, &made), self.progress).await?;
+            copy::apply_items(target, &remaining(&plan, section, &made), &failures, self.progress).await?;
             self.check_stop()?;
         }
         source.close().await;
         Ok(())
+    }
+
+    fn policy(&self) -> Policy {
+        match (self.options.keep_going, self.method) {
+            (false, _) => Policy::Stop,
+            (true, Method::Copy) => Policy::Continue,
+            (true, _) => Policy::KeepContainers,
+        }
     }
 
     async fn analyze(&self, target: &mut Connection) -> Result<()> {
@@ -499,13 +513,14 @@ impl Run<'_> {
         database: Database,
         plan: &Plan,
         made: &HashMap<String, ItemState>,
+        failures: &Arc<Failures>,
     ) -> Result<()> {
         let options = self.options;
         let rule = SplitRule { larger_than: options.split_larger_than, source_version: database.version };
         let through_root = partition::loaded_through_root(&database);
         let wanted = relations::Wanted {
             tables: &database.tables,
-            large_objects: options.ddl.selection.includes_everything(),
+            large_objects: options.ddl.selection.includes_large_objects(),
             through_root: &through_root,
         };
         relations::plan(snapshot.connection(), target, &wanted, &rule, self.progress).await?;
@@ -540,7 +555,13 @@ impl Run<'_> {
         let ascii = |connection: &Connection| connection.parameter("server_encoding") == Some("SQL_ASCII");
         let as_is = ascii(snapshot.connection()) && ascii(target);
         let tables = database.tables.into_iter().map(|table| (table.oid, table)).collect();
-        let tables = SourceTables { tables, through_root, as_is, ddl: options.ddl.clone() };
+        let tables = SourceTables {
+            tables,
+            through_root,
+            as_is,
+            ddl: options.ddl.clone(),
+            failures: failures.clone(),
+        };
         let copy = Copy::new(
             (options.source.clone(), options.target.clone()),
             &snapshot,

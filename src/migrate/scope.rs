@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use super::unprivileged;
 use crate::catalog;
 use crate::catalog::replication::ReplicationTable;
 use crate::catalog::selection::{Selected, Unmatched};
@@ -66,10 +67,16 @@ pub(super) async fn plan(
 ) -> Result<(Database, Plan)> {
     let version = target.version();
     let mut plan = ddl::plan(&selected.database, options, version)?;
-    let Some(whole) = &selected.whole else { return Ok((selected.database, plan)) };
+    let mut database = selected.database;
+    if options.skip_unprivileged {
+        let server = catalog::facts::read(target).await?;
+        let gone = plan.leave_out(&unprivileged::items(&database, &plan, &server));
+        database = database.without(&gone);
+    }
+    let Some(whole) = &selected.whole else { return Ok((database, plan)) };
     let dangling = ddl::dangling(whole, options, version, &plan)?;
     if dangling.is_empty() {
-        return Ok((selected.database, plan));
+        return Ok((database, plan));
     }
     let present = ddl::plan(&catalog::read(target).await?, &ddl::Options::default(), version)?.names();
     let reasons: BTreeMap<usize, String> = lacking(&dangling, &present)
@@ -84,7 +91,7 @@ pub(super) async fn plan(
         }
     }
     plan.leave_out(&reasons);
-    Ok((selected.database, plan))
+    Ok((database, plan))
 }
 
 /// Items that need what neither the plan makes nor the target has; for each, the first such thing.

@@ -105,6 +105,7 @@ pub fn wanted(options: &Options, method: Method) -> Wanted<'_> {
         method,
         replica_identity: options.replica_identity,
         roles: options.roles.options(),
+        keep_going: options.keep_going,
         create: None,
     }
 }

@@ -194,7 +194,7 @@ mod tests {
                 exclude_table_data_and_children: list(&["log2"]),
                 extensions: list(&["hstore"]),
                 exclude_extensions: list(&["postgis"]),
-                strict_names: false,
+                ..Selection::default()
             }
         );
     }

@@ -25,8 +25,14 @@ pub struct Function {
     pub definition: String,
     /// Language.
     pub language: String,
-    /// The body is parsed when the function is made (BEGIN ATOMIC or RETURN).
-    pub sql_body: bool,
+    /// Its body as the server parsed it, as it ends the definition: it names only what exists when it is made. `None` where the body is text.
+    pub body: Option<String>,
+    /// Its language is trusted.
+    pub trusted: bool,
+    /// LEAKPROOF.
+    pub leakproof: bool,
+    /// It has a planner support function.
+    pub support: bool,
 }
 
 /// An aggregate.

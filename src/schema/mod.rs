@@ -228,6 +228,9 @@ pub enum Class {
     /// The shell of a type, made before the functions that the type needs; no catalog's row.
     #[serde(skip)]
     ShellType,
+    /// Not an object but a part of the function with the OID: its parsed body, where a loop goes through it.
+    #[serde(skip)]
+    FunctionBody,
     /// Type, domain or range type.
     #[serde(rename = "pg_type")]
     Type,

@@ -35,17 +35,30 @@ pub struct Selection {
     pub extensions: Vec<String>,
     /// `--exclude-extension`.
     pub exclude_extensions: Vec<String>,
+    /// `--schema-only`: no rows, no positions of sequences, no large objects.
+    pub schema_only: bool,
     /// `--strict-names`: each pattern of what is copied must match something.
     pub strict_names: bool,
 }
 
 impl Selection {
-    /// Nothing is left out, and nothing has to be asked of a server.
+    /// Nothing is left out.
     pub fn is_everything(&self) -> bool {
-        *self == Selection { strict_names: self.strict_names, ..Selection::default() }
+        self.has_no_patterns() && !self.schema_only
     }
 
-    /// Objects that are in no schema, and large objects, are copied only where nothing is named.
+    /// No pattern has to be matched.
+    pub fn has_no_patterns(&self) -> bool {
+        let Selection { schema_only, strict_names, .. } = *self;
+        *self == Selection { schema_only, strict_names, ..Selection::default() }
+    }
+
+    /// Large objects are copied.
+    pub fn includes_large_objects(&self) -> bool {
+        self.includes_everything() && !self.schema_only
+    }
+
+    /// Objects that are in no schema are copied: nothing is named.
     pub fn includes_everything(&self) -> bool {
         self.schemas.is_empty() && !self.names_tables() && self.extensions.is_empty()
     }
@@ -184,7 +197,7 @@ impl Database {
             let of_the_system = matched.tables.is_none() && matched.schemas.is_none();
             members.contains(&c.id) || of_the_system && !before.members.contains(&c.id)
         });
-        self.leave_out_contents(&matched.exclude_data);
+        self.leave_out_contents(|oid| matched.exclude_data.contains(&oid));
         self.forget_notes(&before.objects);
         self
     }
@@ -201,14 +214,15 @@ impl Database {
         self
     }
 
-    fn leave_out_contents(&mut self, excluded: &HashSet<u32>) {
+    /// Leaves out the contents of all relations that are `excluded` (OIDs).
+    pub fn leave_out_contents(&mut self, excluded: impl Fn(u32) -> bool) {
         for table in &mut self.tables {
-            table.contents_left_out = excluded.contains(&table.oid);
+            table.contents_left_out |= excluded(table.oid);
         }
         for sequence in &mut self.sequences {
-            sequence.contents_left_out = excluded.contains(&sequence.oid);
+            sequence.contents_left_out |= excluded(sequence.oid);
         }
-        for view in self.views.iter_mut().filter(|view| excluded.contains(&view.oid)) {
+        for view in self.views.iter_mut().filter(|view| excluded(view.oid)) {
             view.populated = false;
         }
     }
@@ -220,6 +234,11 @@ impl Database {
         self.comments.retain(|c| stays(&c.id));
         self.security_labels.retain(|l| stays(&l.id));
         self.extension_dependencies.retain(|d| stays(&d.id));
+    }
+
+    /// Every object that the database consists of.
+    pub fn objects(&self) -> HashSet<ObjectId> {
+        self.ids().objects
     }
 
     fn ids(&self) -> Ids {

@@ -114,7 +114,7 @@ pub async fn run(
     if options.data {
         let measure = Measure::of(&source_definition, &target_definition);
         pair.prepare(&measure).await?;
-        let large_objects = wanted.selection.includes_everything();
+        let large_objects = wanted.selection.includes_large_objects();
         compare_contents(
             &mut pair,
             &source_definition,

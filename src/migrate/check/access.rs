@@ -67,6 +67,20 @@ pub(super) fn owners(facts: &Facts) -> Vec<Finding> {
         .collect()
 }
 
+/// What the target's role may not create.
+pub(super) fn unprivileged(facts: &Facts) -> Vec<Finding> {
+    let items = facts.unprivileged.iter();
+    items
+        .map(|(&item, reason)| {
+            let object = format!("source {}", facts.plan.items[item].key());
+            let what = format!("{reason}; role \"{}\" of the target is none", facts.target.user);
+            Finding::new(Blocker, object, what).with_hint(
+                "Run with --skip-unprivileged to leave it out with all that needs it, or migrate as a superuser of the target.",
+            )
+        })
+        .collect()
+}
+
 pub(super) fn unreadable(facts: &Facts) -> Vec<Finding> {
     let user = &facts.source.user;
     let mut findings: Vec<Finding> = facts

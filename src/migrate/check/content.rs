@@ -6,7 +6,6 @@ use super::super::scope;
 use super::{Facts, Finding, Severity};
 use crate::ddl;
 use crate::schema::table::{Persistence, TableKind};
-use crate::sql::ident;
 use crate::state::Phase;
 
 use Severity::{Blocker, Info, Warning};
@@ -89,6 +88,10 @@ pub(super) fn extensions(facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
     for extension in facts.database.extensions.iter().filter(|extension| !extension.builtin) {
         let object = format!("extension \"{}\"", extension.name);
+        let left_out = !facts.plan.items.iter().any(|i| i.kind == "EXTENSION" && i.name == extension.name);
+        if left_out {
+            continue;
+        }
         let Some(available) = facts.target.extensions.iter().find(|a| a.name == extension.name) else {
             findings.push(
                 Finding::new(Blocker, object, "is not available on the target").with_hint(
@@ -99,17 +102,6 @@ pub(super) fn extensions(facts: &Facts) -> Vec<Finding> {
         };
         if available.installed {
             continue;
-        }
-        if available.superuser && !facts.target.superuser {
-            findings.push(
-                Finding::new(Blocker, object.clone(), "may be created by a superuser only").with_hint(
-                    format!(
-                        "As a superuser of the target: CREATE EXTENSION {} SCHEMA {};",
-                        ident(&extension.name),
-                        ident(&extension.schema)
-                    ),
-                ),
-            );
         }
         if available.default_version != extension.version {
             findings.push(Finding::new(

@@ -6,20 +6,22 @@
 mod access;
 mod content;
 mod follow;
+mod newer;
 mod place;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::database::{self, UnknownLocale};
-use super::{Method, roles, scope};
+use super::{Method, roles, scope, unprivileged};
 use crate::catalog;
 use crate::catalog::access::Unreadable;
+use crate::catalog::builtin::Use;
 use crate::catalog::facts::Server;
 use crate::ddl::{self, Dangling, Plan};
 use crate::error::{Error, ErrorKind, Result};
 use crate::replication::{self, MissingIdentity, Obstacle};
-use crate::schema::Database;
 use crate::schema::role::Role;
+use crate::schema::{Database, ObjectId};
 use crate::state::{self, Migration};
 use crate::wire::Connection;
 
@@ -97,6 +99,12 @@ pub struct Facts {
     pub plan: Plan,
     /// What the options say of the plan.
     pub options: ddl::Options,
+    /// Items of the plan that the target's role may not create, with the reasons.
+    pub unprivileged: BTreeMap<usize, String>,
+    /// What objects use of the source's server and the target's doesn't have.
+    pub missing: Vec<Use>,
+    /// What the target refuses is left out.
+    pub keep_going: bool,
     /// Items of the plan that need what is not selected.
     pub dangling: Vec<Dangling>,
     /// Objects that the target has.
@@ -151,6 +159,10 @@ const CHECKS: &[fn(&Facts) -> Vec<Finding>] = &[
     content::particular_tables,
     access::roles,
     access::owners,
+    access::unprivileged,
+    newer::missing,
+    newer::tables,
+    newer::generated_children,
     access::unreadable,
     follow::obstacles,
 ];
@@ -168,6 +180,8 @@ pub struct Wanted<'a> {
     pub replica_identity: MissingIdentity,
     /// What is done about roles.
     pub roles: &'a roles::Options,
+    /// What the target refuses is left out.
+    pub keep_going: bool,
     /// The target database, where it isn't there and is to be created: the session is in another one then.
     pub create: Option<&'a str>,
 }
@@ -253,7 +267,7 @@ async fn read(source: &mut Connection, target: &mut Connection, wanted: &Wanted<
         let every = catalog::role::Scope::Database;
         let roles = catalog::role::read(source, every, &wanted.roles.exclude).await?;
         let unreadable = catalog::access::read_unreadable(source).await?;
-        let unreadable_objects = match options.selection.includes_everything() {
+        let unreadable_objects = match options.selection.includes_large_objects() {
             true => catalog::access::count_unreadable_large_objects(source).await?,
             false => 0,
         };
@@ -284,8 +298,12 @@ async fn read(source: &mut Connection, target: &mut Connection, wanted: &Wanted<
         Ok::<_, Error>((server, migration, database, large_objects))
     };
     let (from_source, from_target) = tokio::try_join!(from_source, from_target)?;
+    let mut missing = match source.version() / 10_000 < target_version / 10_000 {
+        true => catalog::builtin::missing(source, target).await?,
+        false => Vec::new(),
+    };
     let (mut server, migration, present, large_objects) = from_target;
-    let taken_large_objects = if large_objects.is_empty() || !options.selection.includes_everything() {
+    let taken_large_objects = if large_objects.is_empty() || !options.selection.includes_large_objects() {
         0
     } else {
         let large_objects: HashSet<u32> = large_objects.into_iter().collect();
@@ -294,6 +312,16 @@ async fn read(source: &mut Connection, target: &mut Connection, wanted: &Wanted<
     };
     let (source, selected, roles, mut unreadable, unreadable_large_objects, obstacles) = from_source;
     let database = selected.database;
+    if selected.whole.is_some() {
+        let objects = database.objects();
+        missing.retain(|used| objects.contains(&ObjectId::new(used.class, used.oid)));
+    }
+    let mut plan = ddl::plan(&database, options, target_version)?;
+    let mut unprivileged = unprivileged::items(&database, &plan, &server);
+    if options.skip_unprivileged {
+        plan.leave_out(&unprivileged);
+        unprivileged.clear();
+    }
     let created = match wanted.create {
         Some(name) => {
             let properties = &database.properties;
@@ -304,7 +332,6 @@ async fn read(source: &mut Connection, target: &mut Connection, wanted: &Wanted<
         None => None,
     };
     let present = ddl::plan(&present, &ddl::Options::default(), target_version)?;
-    let plan = ddl::plan(&database, options, target_version)?;
     let dangling = match &selected.whole {
         Some(whole) => ddl::dangling(whole, options, target_version, &plan)?,
         None => Vec::new(),
@@ -318,6 +345,9 @@ async fn read(source: &mut Connection, target: &mut Connection, wanted: &Wanted<
     unreadable.retain(read);
     Ok(Facts {
         plan,
+        unprivileged,
+        missing,
+        keep_going: wanted.keep_going,
         dangling,
         present: present.names(),
         options: options.clone(),

@@ -47,7 +47,8 @@ const RULES: &[Rule] = &[
         types: &["TYPE"],
         text: |text| {
             let kept = text.lines().filter(|line| !line.trim_start().starts_with("multirange_type_name = "));
-            kept.collect::<Vec<_>>().join("\n")
+            // It may have been the last of the list.
+            kept.collect::<Vec<_>>().join("\n").replace(",\n)", "\n)")
         },
     },
     Rule {

@@ -1,0 +1,151 @@
+//! Objects that the target can't have: known before anything is touched, or refused when they are made.
+
+use crate::harness::{Cluster, Database, Options, Pgstream, compare, server};
+
+/// A trigger on the target that refuses to have any object of this name.
+fn refuse(target: &Database<'_>, name: &str) {
+    target.execute(&format!(
+        "CREATE SCHEMA house;
+         CREATE FUNCTION house.refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+           IF EXISTS (SELECT FROM pg_event_trigger_ddl_commands() c WHERE c.object_identity = '{name}') THEN
+             RAISE 'not in this house';
+           END IF;
+         END $$;
+         CREATE EVENT TRIGGER house_rule ON ddl_command_end EXECUTE FUNCTION house.refuse();"
+    ));
+}
+
+fn forgive(target: &Database<'_>) {
+    target.execute("DROP EVENT TRIGGER house_rule; DROP FUNCTION house.refuse(); DROP SCHEMA house");
+}
+
+/// Views upon views, and a table that a type keeps.
+const TOWER: &str = "CREATE TYPE kind AS ENUM ('a'); CREATE TABLE base (id integer PRIMARY KEY, kind kind);
+    INSERT INTO base VALUES (1, 'a'); CREATE TABLE other (id integer PRIMARY KEY); INSERT INTO other VALUES (1);
+    CREATE VIEW first AS SELECT id FROM base; CREATE VIEW second AS SELECT id FROM first;
+    CREATE INDEX by_kind ON base (kind); GRANT SELECT ON second TO PUBLIC;";
+
+#[test]
+fn a_refused_object_stops_the_run_with_its_dependents_and_after_the_mend_it_goes_on() {
+    let (source, target) = (server(15).create_database("tower"), server(15).create_database("house"));
+    source.execute(TOWER);
+    refuse(&target, "public.first");
+    let migrate = || Pgstream::between("migrate", &source, &target).args(["--method", "copy", "-v"]);
+    migrate().run().expect_code(1).expect_words(&[
+        "could not create view \"public.first\" on the target: not in this house",
+        "These need it: VIEW public.second.",
+        "CREATE VIEW \"public\".\"first\"",
+        "--keep-going",
+    ]);
+    migrate().run().expect_code(1);
+    forgive(&target);
+    migrate().run().expect_code(0);
+    compare::assert_equal(&source, &target);
+}
+
+#[test]
+fn keep_going_leaves_out_what_needs_a_refused_object_and_reports_all_of_it() {
+    let (source, target) = (server(15).create_database("tower"), server(15).create_database("house"));
+    source.execute(TOWER);
+    refuse(&target, "public.kind");
+    let migrate = Pgstream::between("migrate", &source, &target).args(["--method", "copy", "--keep-going"]);
+    migrate.run().expect_code(3).expect_words(&[
+        "not made TYPE public.kind: not in this house",
+        "not made TABLE public.base: needs TYPE public.kind, which could not be made",
+        "not made VIEW public.first: needs TABLE public.base, which could not be made",
+        "not made VIEW public.second: needs VIEW public.first, which could not be made",
+        "not made INDEX public.by_kind: needs TABLE public.base, which could not be made",
+    ]);
+    assert_eq!(target.value("SELECT count(*) FROM other"), "1");
+    assert_eq!(target.value("SELECT to_regclass('base') IS NULL"), "t");
+}
+
+#[test]
+fn what_a_role_without_superuser_may_not_make_is_known_before_and_can_be_left_out() {
+    let source = server(15).create_database("mixed");
+    source.execute(
+        "CREATE FUNCTION small(text) RETURNS text LANGUAGE internal IMMUTABLE AS 'lower';
+         CREATE TABLE words (id integer PRIMARY KEY, word text); INSERT INTO words VALUES (1, 'A');
+         CREATE VIEW small_words AS SELECT small(word) FROM words; CREATE INDEX by_small ON words (small(word));
+         CREATE FUNCTION quiet() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN END $$;
+         CREATE EVENT TRIGGER watch ON ddl_command_end EXECUTE FUNCTION quiet();
+         CREATE PUBLICATION everything FOR ALL TABLES;
+         CREATE FUNCTION safe(integer) RETURNS boolean LANGUAGE sql LEAKPROOF AS 'SELECT true';
+         CREATE OPERATOR FAMILY rare USING btree;
+         CREATE AGGREGATE gather(bigint) (SFUNC = int8_avg_accum, STYPE = internal, FINALFUNC = numeric_poly_avg);",
+    );
+    let cluster = Cluster::start(16, &Options::default());
+    cluster.postgres().execute("CREATE ROLE app LOGIN; CREATE DATABASE mine OWNER app TEMPLATE template0");
+    let target = cluster.uri_as("app", None, "mine");
+    let run = |command: &str| {
+        Pgstream::new(command).args([
+            "--source",
+            &source.uri(),
+            "--target",
+            &target,
+            "--method",
+            "copy",
+            "-O",
+            "-x",
+        ])
+    };
+    run("check").run().expect_code(2).expect_words(&[
+        "blocker: source FUNCTION public.small(\"text\"): is written in internal, which only a superuser may use",
+        "blocker: source EVENT TRIGGER watch: may be created by a superuser only",
+        "blocker: source PUBLICATION everything: publishes all tables",
+        "blocker: source FUNCTION public.safe(integer): is LEAKPROOF",
+        "blocker: source OPERATOR FAMILY public.rare USING btree: may be created by a superuser only",
+        "blocker: source AGGREGATE public.gather(bigint): has a state of type internal",
+        "--skip-unprivileged",
+    ]);
+    run("migrate").run().expect_code(2).expect_words(&["Nothing has been touched"]);
+    run("migrate").args(["--skip-unprivileged"]).run().expect_code(3).expect_words(&[
+        "EVENT TRIGGER watch: may be created by a superuser only",
+        "VIEW public.small_words: needs FUNCTION public.small(\"text\"), which is left out",
+        "INDEX public.by_small: needs FUNCTION public.small(\"text\"), which is left out",
+    ]);
+    let made = cluster.database("mine");
+    assert_eq!(made.value("SELECT word FROM words"), "A");
+    assert_eq!(made.value("SELECT to_regproc('small') IS NULL AND to_regproc('quiet') IS NOT NULL"), "t");
+}
+
+#[test]
+fn what_a_newer_major_no_longer_has_is_named_with_the_object_that_uses_it() {
+    let source = server(11).create_database("old");
+    source.execute(
+        "CREATE AGGREGATE gathered(anyelement) (SFUNC = array_append, STYPE = anyarray, INITCOND = '{}');
+         CREATE TABLE times (id integer PRIMARY KEY, at abstime, spans tinterval[]) WITH OIDS;
+         CREATE VIEW factorials AS SELECT id ! AS many FROM times;
+         CREATE VIEW boxes AS SELECT b FROM (VALUES (box '((0,0),(1,1))')) v(b) WHERE b @ box '((0,0),(2,2))';
+         CREATE VIEW defaults AS SELECT adrelid, adsrc FROM pg_attrdef;
+         CREATE FUNCTION careful() RETURNS void LANGUAGE sql SET operator_precedence_warning = on AS 'SELECT';
+         CREATE VIEW fine AS SELECT array_append(ARRAY[id], 1) || 2 AS a, lower('A'), reltuples
+           FROM times JOIN pg_class ON true;",
+    );
+    let target = server(17).create_database("new");
+    let check = |options: &[&'static str]| {
+        Pgstream::between("check", &source, &target)
+            .args(["--method", "copy"])
+            .args(options.iter().copied())
+            .run()
+    };
+    let said = check(&[]).expect_code(2);
+    said.expect_words(&[
+        "source function public.gathered(anyelement): uses function array_append(anyarray, anyelement), which PostgreSQL 17 does not have",
+        "source column at of table public.times: uses type abstime, which PostgreSQL 17 does not have",
+        "Change it on the source to timestamp with time zone, or leave it out.",
+        "source column spans of table public.times: uses type _tinterval",
+        "source view public.factorials: uses operator ! (int8, NONE)",
+        "source view public.boxes: uses operator @ (box, box)",
+        "source view public.defaults: uses system column pg_attrdef.adsrc",
+        "source function public.careful(): uses setting operator_precedence_warning",
+        "tables WITH OIDS are gone since PostgreSQL 12",
+    ]);
+    assert!(!said.stdout.contains("view public.fine"), "{}", said.stdout);
+    let said = check(&["-t", "fine", "-t", "boxes"]).expect_code(2);
+    assert!(
+        said.stdout.contains("view public.boxes") && !said.stdout.contains("view public.factorials"),
+        "{}",
+        said.stdout
+    );
+}
