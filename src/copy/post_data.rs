@@ -1,6 +1,6 @@
 //! Which post-data item may run now: indexes, constraints and what follows them, as their tables become complete.
 //!
-//! In: items in an order that one session could follow, and the tables whose rows are complete. Out: work for many sessions at once. Pure:
+//! In: items in an order that one session could follow, what each needs, and the tables whose rows are complete. Out: work for many sessions at once. Pure:
 //! workers ask [`PostData::take`], and report [`PostData::finish`].
 
 use std::collections::{HashMap, HashSet};
@@ -51,25 +51,19 @@ pub enum Work {
 }
 
 impl PostData {
-    /// `leaves` names the tables with rows below each partitioned table; `sizes` are the bytes of tables; tables in
+    /// `needs` has for each item the positions of those that must be made before; `leaves` names the tables with rows below each partitioned table; `sizes` are the bytes of tables; tables in
     /// `incomplete` still lack rows.
     pub fn new(
         items: Vec<Item>,
+        needs: Vec<Vec<usize>>,
         leaves: &HashMap<u32, Vec<u32>>,
         sizes: &HashMap<u32, u64>,
         incomplete: HashSet<u32>,
     ) -> PostData {
         let mut entries: Vec<Entry> = Vec::with_capacity(items.len());
-        // For each table, the items so far that touch it; and the last item that waits for all before it.
+        // For each table, the items so far that touch it.
         let mut touching: HashMap<u32, Vec<usize>> = HashMap::new();
-        let mut barrier = None;
-        for (position, item) in items.into_iter().enumerate() {
-            let mut after: Vec<usize> = barrier.into_iter().collect();
-            if item.tables.is_empty() {
-                // Nothing says what it needs (a view that waited, a rule on it): it comes after all before it, and before all after it.
-                after.extend(barrier.map_or(0, |b| b + 1)..position);
-                barrier = Some(position);
-            }
+        for (position, (item, mut after)) in items.into_iter().zip(needs).enumerate() {
             for table in &item.tables {
                 let earlier = touching.entry(*table).or_default();
                 // Builds of plain indexes share a table; everything else locks it against the others.
@@ -180,7 +174,8 @@ mod tests {
             item("VIEW", "late", &[]),
         ];
         let big = HashMap::from([(1, CHEAP * 3), (2, CHEAP * 2)]);
-        let mut post = PostData::new(items, &HashMap::new(), &big, HashSet::from([1, 2]));
+        let needs = vec![vec![], vec![], vec![], vec![2], vec![2]];
+        let mut post = PostData::new(items, needs, &HashMap::new(), &big, HashSet::from([1, 2]));
         assert!(matches!(post.take(), Work::Wait));
         post.complete(1);
         assert_eq!(taken(post.take()), [0]);
@@ -192,18 +187,21 @@ mod tests {
         assert!(matches!(post.take(), Work::Wait), "the foreign key waits for the primary key");
         post.finish(&[2]);
         assert_eq!(taken(post.take()), [3]);
-        assert!(matches!(post.take(), Work::Wait));
-        post.finish(&[3]);
-        assert_eq!(taken(post.take()), [4]);
-        post.finish(&[4]);
+        assert_eq!(taken(post.take()), [4], "a view waits for the key that it needs, and for nothing else");
+        post.finish(&[3, 4]);
         assert!(matches!(post.take(), Work::Done));
     }
 
     #[test]
     fn a_partitioned_table_is_complete_when_its_leaves_are() {
         let leaves = HashMap::from([(1, vec![2, 3])]);
-        let mut post =
-            PostData::new(vec![item("INDEX", "i", &[1])], &leaves, &HashMap::new(), HashSet::from([2, 3]));
+        let mut post = PostData::new(
+            vec![item("INDEX", "i", &[1])],
+            vec![vec![]],
+            &leaves,
+            &HashMap::new(),
+            HashSet::from([2, 3]),
+        );
         post.complete(2);
         assert!(matches!(post.take(), Work::Wait));
         post.complete(3);
@@ -212,8 +210,9 @@ mod tests {
 
     #[test]
     fn cheap_items_are_taken_together() {
-        let items = (0..60).map(|n| item("TRIGGER", "t", &[n])).collect();
-        let mut post = PostData::new(items, &HashMap::new(), &HashMap::new(), HashSet::new());
+        let items = (0..60).map(|n| item("TRIGGER", "t", &[n])).collect::<Vec<_>>();
+        let needs = vec![Vec::new(); 60];
+        let mut post = PostData::new(items, needs, &HashMap::new(), &HashMap::new(), HashSet::new());
         assert_eq!(taken(post.take()).len(), CHEAP_BATCH);
         assert_eq!(taken(post.take()).len(), 10);
     }

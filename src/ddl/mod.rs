@@ -30,7 +30,7 @@ pub mod text_search;
 pub mod trigger;
 pub mod view;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 
@@ -182,6 +182,16 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The items at these places, in this order, and for each the positions among them of those that it needs.
+    pub fn part(&self, places: &[usize]) -> (Vec<Item>, Vec<Vec<usize>>) {
+        let positions: HashMap<usize, usize> =
+            places.iter().enumerate().map(|(position, &place)| (place, position)).collect();
+        let needs = |place: &usize| {
+            self.needs[*place].iter().filter_map(|need| positions.get(need).copied()).collect()
+        };
+        (places.iter().map(|&place| self.items[place].clone()).collect(), places.iter().map(needs).collect())
+    }
+
     /// Notes that an object stays behind.
     pub fn leave(&mut self, kind: &str, name: impl Into<String>, reason: impl Into<String>) {
         self.not_copied.push(NotCopied { kind: kind.to_owned(), name: name.into(), reason: reason.into() });

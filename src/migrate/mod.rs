@@ -539,7 +539,7 @@ impl Run<'_> {
             database.tables.iter().map(|t| (t.oid, size_with_leaves(t, &leaves, &database.tables))).collect();
         let incomplete =
             relations.iter().filter(|(_, done, all)| done < all).map(|(r, _, _)| r.oid).collect();
-        let mut items = remaining(plan, Section::PostData, made);
+        let mut chosen: Vec<usize> = remaining_places(plan, Section::PostData, made).collect();
         if self.method == Method::Replication {
             let silent = stream::can_silence(&options.target).await?;
             if !silent {
@@ -548,10 +548,10 @@ impl Run<'_> {
                 );
             }
             let held_back = stream::held_back(&database, silent);
-            items.retain(|item| !held_back(item));
+            chosen.retain(|&place| !held_back(&plan.items[place]));
         }
-        let items = items.into_iter().cloned().collect();
-        let post_data = PostData::new(items, &leaves, &sizes, incomplete);
+        let (items, needs) = plan.part(&chosen);
+        let post_data = PostData::new(items, needs, &leaves, &sizes, incomplete);
         let ascii = |connection: &Connection| connection.parameter("server_encoding") == Some("SQL_ASCII");
         let as_is = ascii(snapshot.connection()) && ascii(target);
         let tables = database.tables.into_iter().map(|table| (table.oid, table)).collect();
@@ -585,9 +585,19 @@ async fn enter(target: &mut Connection, phase: Phase) -> Result<()> {
 
 /// Items of a section that are not made yet, or failed before.
 fn remaining<'a>(plan: &'a Plan, section: Section, made: &HashMap<String, ItemState>) -> Vec<&'a Item> {
+    remaining_places(plan, section, made).map(|place| &plan.items[place]).collect()
+}
+
+/// The same, by their places in the plan.
+fn remaining_places<'a>(
+    plan: &'a Plan,
+    section: Section,
+    made: &'a HashMap<String, ItemState>,
+) -> impl Iterator<Item = usize> + 'a {
     let is_made =
         |item: &Item| made.get(&item.key()).is_some_and(|state| state.outcome != ItemOutcome::Failed);
-    plan.items.iter().filter(|item| item.section == section && !is_made(item)).collect()
+    let open = move |place: &usize| plan.items[*place].section == section && !is_made(&plan.items[*place]);
+    (0..plan.items.len()).filter(open)
 }
 
 fn size_with_leaves(table: &Table, leaves: &HashMap<u32, Vec<u32>>, tables: &[Table]) -> u64 {
