@@ -1,9 +1,12 @@
 //! What logical replication needs of a source, as its catalogs tell it.
 
+use std::collections::HashSet;
+
 use serde::Deserialize;
 
 use super::{fetch, relation};
 use crate::error::Result;
+use crate::sql::literal;
 use crate::wire::Connection;
 
 /// A source, as the session's role sees it.
@@ -167,4 +170,18 @@ pub async fn replication_tables(connection: &mut Connection) -> Result<Vec<Repli
         configured = relation::CONFIGURATION,
     );
     fetch(connection, &sql).await
+}
+
+/// OIDs of the tables whose changes a publication sends, as the session's snapshot sees it: those that it names, and the partitions below them.
+pub async fn published_tables(connection: &mut Connection, publication: &str) -> Result<HashSet<u32>> {
+    let sql = format!(
+        "WITH RECURSIVE p(oid) AS (SELECT r.prrelid FROM pg_catalog.pg_publication_rel r \
+             JOIN pg_catalog.pg_publication b ON b.oid = r.prpubid WHERE b.pubname = {} \
+           UNION SELECT h.inhrelid FROM p JOIN pg_catalog.pg_class c ON c.oid = p.oid AND c.relkind = 'p' \
+             JOIN pg_catalog.pg_inherits h ON h.inhparent = p.oid) \
+         SELECT p.oid::int8 FROM p",
+        literal(publication)
+    );
+    let rows = connection.query(&sql, &[]).await?;
+    rows.iter().map(|row| row.value(0)).collect()
 }

@@ -14,7 +14,7 @@ use crate::ddl::NotCopied;
 use crate::error::{Error, Result};
 use crate::state::{self, Migration, PartProgress, Phase};
 use crate::wire::{Connection, Settings};
-use stream::Stream;
+use stream::{Stream, Tables};
 
 pub(super) async fn run(context: &Context<'_>, options: &args::Status) -> Result<Outcome> {
     let target = context.servers.needed(Side::Target)?;
@@ -102,9 +102,20 @@ async fn read(config: &Config, source: Option<&Config>) -> Result<Status> {
         stream: None,
     };
     let checkpoint = state::checkpoint::read(&mut target).await?;
+    let tables = match status.migration.phase {
+        Phase::CatchUp | Phase::Syncing => Some(Tables {
+            planned: state::relations(&mut target)
+                .await?
+                .iter()
+                .map(|(relation, _, _)| relation.oid)
+                .collect(),
+            options: status.migration.content.clone().unwrap_or_default(),
+        }),
+        _ => None,
+    };
     target.close().await;
     if status.migration.phase != Phase::Done {
-        status.stream = Stream::read(&status.migration, checkpoint, source).await;
+        status.stream = Stream::read(&status.migration, tables.as_ref(), checkpoint, source).await;
     }
     Ok(status)
 }

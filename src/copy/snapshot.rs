@@ -51,6 +51,11 @@ impl Snapshot {
         &self.name
     }
 
+    /// Whether it is a slot's: then it sees exactly the transactions that commit before [`lsn`](Self::lsn).
+    pub fn is_exact(&self) -> bool {
+        self.exporter.is_some()
+    }
+
     /// The position of the write-ahead log that the snapshot stands at.
     pub fn lsn(&self) -> Lsn {
         self.lsn

@@ -200,6 +200,7 @@ impl Run<'_> {
         }
         refuse_prepared(source).await?;
         self.apply_the_rest(source, target, migration).await?;
+        self.settle_tables(source, target, names(migration)?.1).await?;
         self.progress.set_phase("setting sequences");
         let selected = scope::read(source, &self.options.ddl).await?;
         let (mut database, plan) = scope::plan(target, selected, &self.options.ddl).await?;

@@ -17,6 +17,7 @@
 pub mod check;
 pub mod cutover;
 pub mod database;
+pub mod later;
 pub mod locks;
 mod point;
 mod relations;
@@ -405,7 +406,8 @@ impl Run<'_> {
         migration: &Migration,
     ) -> Result<()> {
         locks::wait(&mut source, self.options.lock_wait, self.progress, self.stop).await?;
-        let Point { snapshot, selected } = self.point(&mut source, target, migration).await?;
+        let Point { snapshot, selected, left_out } = self.point(&mut source, target, migration).await?;
+        later::refuse_renamed(target, &selected.database.tables).await?;
         let wanted =
             ddl::Options { database: Some(self.options.target.dbname.clone()), ..self.options.ddl.clone() };
         let (database, plan) = scope::plan(target, selected, &wanted).await?;
@@ -429,7 +431,7 @@ impl Run<'_> {
         let positions: HashSet<u32> =
             database.sequences.iter().filter(|s| !s.contents_left_out).map(|s| s.oid).collect();
         self.progress.set_phase("copying rows");
-        self.copy_rows(snapshot, target, database, &plan, &made, &failures).await?;
+        self.copy_rows(snapshot, target, (database, &left_out), &plan, &made, &failures).await?;
 
         enter(target, Phase::PostData).await?;
         self.progress.set_phase("setting sequences");
@@ -510,7 +512,7 @@ impl Run<'_> {
         &self,
         mut snapshot: Snapshot,
         target: &mut Connection,
-        database: Database,
+        (database, left_out): (Database, &HashMap<u32, String>),
         plan: &Plan,
         made: &HashMap<String, ItemState>,
         failures: &Arc<Failures>,
@@ -522,6 +524,7 @@ impl Run<'_> {
             tables: &database.tables,
             large_objects: options.ddl.selection.includes_large_objects(),
             through_root: &through_root,
+            left_out,
         };
         relations::plan(snapshot.connection(), target, &wanted, &rule, self.progress).await?;
         // Only now: a run that finds this phase and no open part takes it that every row has been copied.

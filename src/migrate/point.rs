@@ -13,10 +13,14 @@
 //!   would not find them. So this is looked for once every lock is held, and where it is found, everything is taken again from a newer
 //!   snapshot, which sees the rewritten table as it is.
 //!
+//! A table that came between the publication and the snapshot is treated alike: it is published, and a newer snapshot taken ([`later`]).
+//!
 //! Nothing has been copied under a snapshot that is given up. The newer one stands at a position of its own, which is stored with each part that
 //! is copied under it; the stream leaves out what committed before that position, part by part. Hence each change still arrives exactly once.
 
-use super::{Method, Run, locks, scope, stream};
+use std::collections::HashMap;
+
+use super::{Method, Run, later, locks, scope, stream};
 use crate::catalog::selection::Selected;
 use crate::copy::Snapshot;
 use crate::error::{Error, Result};
@@ -33,6 +37,8 @@ pub(super) struct Point {
     pub(super) snapshot: Snapshot,
     /// The source's definition at the snapshot, and what of it is selected.
     pub(super) selected: Selected,
+    /// Tables (by OID) that came too late for the stream, and why: they are left out.
+    pub(super) left_out: HashMap<u32, String>,
 }
 
 impl Run<'_> {
@@ -48,8 +54,8 @@ impl Run<'_> {
         let mut attempt = 1;
         loop {
             self.check_stop()?;
-            let mut snapshot = if self.method == Method::Copy {
-                Snapshot::export(&self.options.source).await?
+            let (mut snapshot, mut left_out) = if self.method == Method::Copy {
+                (Snapshot::export(&self.options.source).await?, HashMap::new())
             } else {
                 self.stream_snapshot(source, target, migration).await?
             };
@@ -61,11 +67,23 @@ impl Run<'_> {
                 Ok(mut selected) => {
                     stream::forget_given_identities(target, &mut selected.database.tables).await?;
                     let rewritten = self.share(&mut snapshot, source, &selected.database.tables).await?;
-                    if rewritten.is_empty() {
-                        return Ok(Point { snapshot, selected });
+                    let unpublished =
+                        self.unpublished(&mut snapshot, target, migration, &selected, &left_out).await?;
+                    if rewritten.is_empty() && (unpublished.is_empty() || attempt == TRIES) {
+                        let reason = "made on the source while the copy began";
+                        left_out.extend(unpublished.into_iter().map(|(oid, _)| (oid, reason.to_owned())));
+                        return Ok(Point { snapshot, selected, left_out });
                     }
                     tables = selected.database.tables;
-                    too_new(&rewritten)
+                    match (rewritten.first(), unpublished.first()) {
+                        (Some(table), _) => Error::failed(format!(
+                            "table \"{table}\" was truncated, rewritten or renamed after the snapshot was taken"
+                        )),
+                        (None, Some((_, table))) => {
+                            Error::failed(format!("table \"{table}\" was made while the snapshot was taken"))
+                        }
+                        (None, None) => Error::failed("the source has changed"),
+                    }
                 }
                 Err(error) if snapshot.connection().is_broken() || !is_gone(&error) => return Err(error),
                 // The snapshot sees something that is no longer there to be described.
@@ -82,6 +100,26 @@ impl Run<'_> {
         }
     }
 
+    /// Tables that the stream would not bring all changes of from this snapshot on; see [`later`].
+    async fn unpublished(
+        &self,
+        snapshot: &mut Snapshot,
+        target: &mut Connection,
+        migration: &Migration,
+        selected: &Selected,
+        refused: &HashMap<u32, String>,
+    ) -> Result<Vec<(u32, String)>> {
+        if self.method == Method::Copy {
+            return Ok(Vec::new());
+        }
+        let (_, publication) = stream::names(migration)?;
+        let (missing, exact) = (self.options.replica_identity, snapshot.is_exact());
+        let (session, database) = (snapshot.connection(), &selected.database);
+        let mut found = later::unpublished(session, target, publication, database, missing, exact).await?;
+        found.retain(|(oid, _)| !refused.contains_key(oid));
+        Ok(found)
+    }
+
     async fn share(
         &self,
         snapshot: &mut Snapshot,
@@ -91,15 +129,6 @@ impl Run<'_> {
         let (limit, progress) = (self.options.lock_wait, self.progress);
         locks::share(snapshot.connection(), source, tables, limit, progress, self.stop).await
     }
-}
-
-fn too_new(rewritten: &[String]) -> Error {
-    let named = rewritten.first().map(String::as_str).unwrap_or_default();
-    let more =
-        if rewritten.len() > 1 { format!(", and {} more", rewritten.len() - 1) } else { String::new() };
-    Error::failed(format!(
-        "table \"{named}\"{more} was truncated, rewritten or renamed after the snapshot was taken"
-    ))
 }
 
 /// The server speaks of an object that it looked for in vain: undefined in one way or another, or (as an internal error) not in its catalogs.

@@ -16,6 +16,9 @@ use crate::wire::Connection;
 /// Relations recorded in one transaction of the target.
 const BATCH: usize = 250;
 
+/// The kind of omission that stands for rows that are left out.
+const LEFT_OUT: &str = "TABLE DATA";
+
 /// What the queue is made of.
 pub(super) struct Wanted<'a> {
     /// The source's tables.
@@ -24,6 +27,8 @@ pub(super) struct Wanted<'a> {
     pub(super) large_objects: bool,
     /// Leaves that are loaded through another table.
     pub(super) through_root: &'a HashMap<u32, RelationName>,
+    /// Tables whose rows are left out, and why.
+    pub(super) left_out: &'a HashMap<u32, String>,
 }
 
 /// Brings the queue in line with what is wanted of the source under the run's snapshot (`source` holds it).
@@ -48,8 +53,18 @@ pub(super) async fn plan(
         let rule = if wanted.through_root.contains_key(&table.oid) { &whole } else { rule };
         match known.get(&table.oid) {
             None => {
+                let name = format!("{}.{}", table.schema, table.name);
+                if let Some(reason) = wanted.left_out.get(&table.oid) {
+                    progress.warn(format!("the rows of table \"{name}\" are left out: {reason}"), None);
+                    let reason = format!("neither its rows nor their changes are on the target: {reason}");
+                    let omission = NotCopied { kind: LEFT_OUT.to_owned(), name, reason };
+                    target.execute(&state::record_omission(&omission)).await?;
+                    continue;
+                }
                 let planned = cut(source, table, rule, &pages).await?;
-                added.push(state::add_relation(&planned.relation, &planned.parts));
+                let mut statements = vec![state::forget_omission(LEFT_OUT, &name)];
+                statements.extend(state::add_relation(&planned.relation, &planned.parts));
+                added.push(statements);
             }
             // Pages hold other rows under another snapshot, so parts that are done say nothing of those that are not.
             Some((relation, done, all)) if relation.split == Split::Ctid && done < all => {
@@ -80,7 +95,7 @@ pub(super) async fn plan(
         }
         // Its rows can't be had any more; what is left of it is named in the report.
         let reason = "dropped on the source before all its rows were copied".to_owned();
-        let omission = NotCopied { kind: "TABLE DATA".to_owned(), name, reason };
+        let omission = NotCopied { kind: LEFT_OUT.to_owned(), name, reason };
         let mut forget = state::forget_relation(*oid);
         forget.push(state::record_omission(&omission));
         target.pipeline(&forget).await?;

@@ -15,12 +15,13 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::later::{self, Newcomers};
 use super::{Options, Run, scope};
 use crate::catalog::replication::ReplicationTable;
 use crate::catalog::server;
 use crate::config::{Config, Side};
 use crate::copy::Snapshot;
-use crate::ddl::{Item, NotCopied};
+use crate::ddl::Item;
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::progress::Progress;
@@ -58,24 +59,26 @@ pub(super) fn held_back(database: &Database, silent: bool) -> impl Fn(&Item) -> 
 
 impl Run<'_> {
     /// The snapshot to copy under: that of the slot, made now if the migration has no checkpoint yet; that of a temporary slot when a
-    /// copy goes on; any snapshot when there is nothing left to copy.
+    /// copy goes on; any snapshot when there is nothing left to copy. With it, the new tables of the source that can't be published, and why.
     pub(super) async fn stream_snapshot(
         &self,
         source: &mut Connection,
         target: &mut Connection,
         migration: &Migration,
-    ) -> Result<Snapshot> {
+    ) -> Result<(Snapshot, HashMap<u32, String>)> {
         let options = self.options;
         let (slot, publication) = names(migration)?;
         if checkpoint::read(target).await?.is_some() {
             let open = state::relations(target).await?.iter().any(|(_, done, all)| done < all);
-            let planned = migration.phase >= Phase::Copy;
-            if planned && !open {
-                return Snapshot::export(&options.source).await;
+            let planned = state::read(target).await?.is_some_and(|migration| migration.phase >= Phase::Copy);
+            let Newcomers { any, refused } =
+                self.publish_newcomers(source, target, slot, publication).await?;
+            if planned && !open && !any {
+                return Ok((Snapshot::export(&options.source).await?, refused));
             }
             let name = format!("{slot}_copy");
             let created = fault::step("temporary slot", self.create_slot(source, &name, true)).await?;
-            return adopt(&options.source, created).await;
+            return Ok((adopt(&options.source, created).await?, refused));
         }
         // Nothing is copied under a slot that has no checkpoint.
         replication::drop_slot(source, slot).await?;
@@ -91,10 +94,15 @@ impl Run<'_> {
         let first =
             checkpoint::create(&system.system_identifier, system.timeline, slot, created.consistent_point);
         fault::step("first checkpoint", async { target.pipeline(&first).await.map_err(Error::from) }).await?;
-        adopt(&options.source, created).await
+        Ok((adopt(&options.source, created).await?, HashMap::new()))
     }
 
-    async fn create_slot(&self, source: &mut Connection, name: &str, temporary: bool) -> Result<CreatedSlot> {
+    pub(super) async fn create_slot(
+        &self,
+        source: &mut Connection,
+        name: &str,
+        temporary: bool,
+    ) -> Result<CreatedSlot> {
         self.progress.set_phase("creating the replication slot");
         if temporary {
             // The session of the last one may not have ended yet.
@@ -127,9 +135,7 @@ impl Run<'_> {
             match changes {
                 Changes::Elsewhere => continue,
                 Changes::Lost(reason) => {
-                    let name = format!("{}.{}", table.schema, table.name);
-                    let (kind, reason) = ("CHANGES OF TABLE".to_owned(), reason.to_owned());
-                    target.execute(&state::record_omission(&NotCopied { kind, name, reason })).await?;
+                    target.execute(&state::record_omission(&later::changes_lost(table, reason))).await?;
                     continue;
                 }
                 Changes::PublishedWithFullIdentity => give_full_identity(source, target, table).await?,
@@ -241,7 +247,7 @@ async fn adopt(source: &Config, created: CreatedSlot) -> Result<Snapshot> {
 }
 
 /// Gives a table REPLICA IDENTITY FULL, recorded first.
-async fn give_full_identity(
+pub(super) async fn give_full_identity(
     source: &mut Connection,
     target: &mut Connection,
     table: &ReplicationTable,

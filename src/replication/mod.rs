@@ -46,8 +46,11 @@ mod target;
 pub use apply::OnConflict;
 pub use filter::{Filter, PartRule, SnapshotRule};
 pub use follow::{Ended, Options, follow};
-pub use preflight::{Changes, MissingIdentity, Obstacle, changes, obstacles};
-pub use publication::{Published, PublishedTable, create_publication, drop_publication, publication_exists};
+pub use preflight::{Changes, MissingIdentity, Obstacle, changes, obstacle_of, obstacles};
+pub use publication::{
+    Published, PublishedTable, add_to_publication, create_publication, drop_publication, publication_exists,
+    touch_publication,
+};
 pub use slot::{
     Blocker, CreatedSlot, SlotRequest, SlotState, SystemIdentity, create_slot, drop_slot, end_position,
     identify_system, object_name, read_slot,

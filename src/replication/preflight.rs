@@ -107,7 +107,7 @@ fn obstacle(
 pub fn obstacles(source: &ReplicationSource, missing: MissingIdentity) -> Vec<Obstacle> {
     let mut found = server(source);
     let tables = source.tables.iter().filter(|table| !table.left_out);
-    found.extend(tables.filter_map(|table| of_table(source, table, missing)));
+    found.extend(tables.filter_map(|table| obstacle_of(table, source.version, missing)));
     found
 }
 
@@ -205,11 +205,8 @@ fn server(source: &ReplicationSource) -> Vec<Obstacle> {
     found
 }
 
-fn of_table(
-    source: &ReplicationSource,
-    table: &ReplicationTable,
-    missing: MissingIdentity,
-) -> Option<Obstacle> {
+/// What is in the way of publishing this table, on a server of this version.
+pub fn obstacle_of(table: &ReplicationTable, version: u32, missing: MissingIdentity) -> Option<Obstacle> {
     let object = format!("source table \"{}.{}\"", table.schema, table.name);
     let name = qualified(&table.schema, &table.name);
     if table.kind == "f" {
@@ -227,7 +224,7 @@ fn of_table(
     if table.kind == "p" {
         return None;
     }
-    if table.of_extension && !table.may_be_published(source.version) {
+    if table.of_extension && !table.may_be_published(version) {
         return Some(obstacle(
             false,
             object,
@@ -243,7 +240,7 @@ fn of_table(
             format!("Grant the owner's role to the user, or: ALTER TABLE {name} OWNER TO …;"),
         ));
     }
-    if table.refuses_updates(source.version) {
+    if table.refuses_updates(version) {
         return Some(obstacle(
             missing != MissingIdentity::Skip,
             object,
@@ -267,7 +264,7 @@ fn of_table(
                 "Add a primary key, or: ALTER TABLE {name} REPLICA IDENTITY FULL; or use --replica-identity full or skip."
             ),
         )),
-        MissingIdentity::Full if table.generated && source.version >= 180_000 => Some(obstacle(
+        MissingIdentity::Full if table.generated && version >= 180_000 => Some(obstacle(
             true,
             object,
             "nothing identifies its rows, and REPLICA IDENTITY FULL with generated columns makes PostgreSQL 18 refuse every UPDATE and DELETE",

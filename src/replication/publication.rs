@@ -97,6 +97,23 @@ pub async fn create_publication(source: &mut Connection, name: &str, published: 
     })
 }
 
+/// Adds a table, for changes that are made from now on.
+pub async fn add_to_publication(source: &mut Connection, name: &str, table: &PublishedTable) -> Result<()> {
+    let only = if table.partitioned { "" } else { "ONLY " };
+    let table = qualified(&table.schema, &table.name);
+    source
+        .execute(&format!("ALTER PUBLICATION {} ADD TABLE {only}{table}", ident(name)))
+        .await
+        .map_err(|e| e.context(format!("could not add table {table} to publication \"{name}\"")))
+}
+
+/// Replaces the publication by itself: a change that every walsender sees, at which it forgets what it knew of it.
+pub async fn touch_publication(source: &mut Connection, name: &str) -> Result<()> {
+    let truncate = if source.version() >= 110_000 { ", truncate" } else { "" };
+    let publish = format!("insert, update, delete{truncate}");
+    source.execute(&format!("ALTER PUBLICATION {} SET (publish = '{publish}')", ident(name))).await
+}
+
 /// Drops the publication if it is there.
 pub async fn drop_publication(source: &mut Connection, name: &str) -> Result<()> {
     source.execute(&format!("DROP PUBLICATION IF EXISTS {}", ident(name))).await

@@ -90,6 +90,11 @@ pub fn record_omission(omission: &NotCopied) -> String {
     )
 }
 
+/// The statement that takes back what [`record_omission`] recorded.
+pub fn forget_omission(kind: &str, name: &str) -> String {
+    format!("DELETE FROM pgstream.omission WHERE kind = {} AND name = {}", literal(kind), literal(name))
+}
+
 /// All that is not on the target as it is on the source: recorded omissions, and items that failed or are not whole.
 pub async fn omissions(target: &mut Connection) -> Result<Vec<NotCopied>> {
     let rows = target

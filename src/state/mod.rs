@@ -23,7 +23,9 @@ mod migration;
 mod part;
 mod rate;
 
-pub use item::{ItemOutcome, ItemState, fingerprint, items, omissions, record_item, record_omission};
+pub use item::{
+    ItemOutcome, ItemState, fingerprint, forget_omission, items, omissions, record_item, record_omission,
+};
 pub use lock::{is_locked_here, join_run, lock, lock_holder};
 pub use migration::{
     Begin, Format, FullIdentity, Migration, Phase, clear_error, create, drop_schema, forget_cutover,
@@ -32,7 +34,7 @@ pub use migration::{
 };
 pub use part::{
     LARGE_OBJECTS, Part, PartProgress, Relation, Split, add_relation, claim, finish_part, forget_relation,
-    part_progress, relations, reset_relation, snapshots,
+    part_progress, relations, rename_relation, reset_relation, snapshots,
 };
 pub use rate::{Recent, recent_parts};
 

@@ -200,6 +200,15 @@ pub fn finish_part(part: &Part, snapshot: Lsn, rows: u64, bytes: u64) -> String 
     )
 }
 
+/// Gives a relation another name, if the target has a table of that name and none of the old one; whether it has.
+pub async fn rename_relation(target: &mut Connection, oid: u32, schema: &str, name: &str) -> Result<bool> {
+    let sql = "UPDATE pgstream.relation SET schema_name = $2, table_name = $3 WHERE oid = $1 \
+         AND pg_catalog.to_regclass(pg_catalog.format('%I.%I', $2::text, $3::text)) IS NOT NULL \
+         AND pg_catalog.to_regclass(pg_catalog.format('%I.%I', schema_name, table_name)) IS NULL RETURNING 1";
+    let rows = target.query(sql, &[Some(&oid.to_string()), Some(schema), Some(name)]).await?;
+    Ok(!rows.is_empty())
+}
+
 /// Every relation with its finished parts and the snapshot that each was copied under.
 pub async fn snapshots(target: &mut Connection) -> Result<Vec<(Relation, Vec<(Part, Lsn)>)>> {
     let rows = target

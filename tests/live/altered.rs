@@ -3,7 +3,7 @@
 //! A test brings its change between two steps of pgstream by keeping a lock that the second of them needs.
 
 use super::{
-    Database, Pair, assert_equal, assert_source_is_clean, cutover, migrate, until_in_step, wait_until,
+    Database, Pair, assert_equal, assert_source_is_clean, cutover, migrate, status, until_in_step, wait_until,
 };
 use crate::harness::{Pgstream, Running};
 
@@ -143,5 +143,89 @@ fn tables_dropped_or_renamed_behind_the_snapshot_are_seen_as_they_are_now() {
     let running = until_in_step(&source, &target, running);
     cutover(&source, &target).run().expect_code(0);
     running.wait().expect_code(0).expect_words(&["taking another snapshot"]);
+    assert_equal(&source, &target);
+}
+
+/// Makes a table that nothing of the migration knows of yet.
+const LATE: &str = "CREATE TABLE late (id integer PRIMARY KEY, v text);
+    INSERT INTO late SELECT i, 'l' FROM generate_series(1, 50) i";
+
+#[test]
+fn a_table_made_before_a_resumed_run_is_copied_and_followed() {
+    // Of a major whose walsenders don't hear that a table is published while a transaction that changed it is under way.
+    let pair = Pair::start(12, 16);
+    let (source, target) = pair.databases(SCHEMA);
+    fail_half_way(&source, &target, "replication");
+    source.execute(LATE);
+    // Changed before it is published, and committed after.
+    source.execute("BEGIN; INSERT INTO late VALUES (100, 'before'); PREPARE TRANSACTION 'astride'");
+    let running = migrate(&source, &target, &[]);
+    wait_until(|| {
+        source.value("SELECT count(*) FROM pg_publication_rel WHERE prrelid = 'late'::regclass") == "1"
+    });
+    wait_until(|| somebody_waits(&source));
+    source.execute("INSERT INTO late VALUES (101, 'meanwhile'); COMMIT PREPARED 'astride'");
+    let running = until_in_step(&source, &target, running);
+    source.execute("INSERT INTO late VALUES (102, 'after'); UPDATE late SET v = 'changed' WHERE id > 99");
+    cutover(&source, &target).run().expect_code(0);
+    running.wait().expect_code(0).expect_words(&["table \"public.late\" is new"]);
+    assert_equal(&source, &target);
+    assert_source_is_clean(&source);
+}
+
+#[test]
+fn a_table_made_while_the_slot_waits_is_copied_and_followed() {
+    let pair = Pair::start(15, 16);
+    let (source, target) = pair.databases(SCHEMA);
+    let before = source.hold("BEGIN; SELECT txid_current();");
+    let running = migrate(&source, &target, &[]);
+    // The publication is there, and the snapshot isn't.
+    wait_until(|| somebody_waits(&source));
+    source.execute(LATE);
+    drop(before);
+    let running = until_in_step(&source, &target, running);
+    source.execute("UPDATE late SET v = 'changed' WHERE id < 10; TRUNCATE small");
+    cutover(&source, &target).run().expect_code(0);
+    running.wait().expect_code(0).expect_words(&["made while the snapshot was taken"]);
+    assert_equal(&source, &target);
+}
+
+#[test]
+fn tables_that_come_too_late_are_left_out_by_name() {
+    let pair = Pair::start(15, 16);
+    let (source, target) = pair.databases(SCHEMA);
+    fail_half_way(&source, &target, "replication");
+    // To publish it would make the application's UPDATE fail.
+    source.execute("CREATE TABLE keyless (a integer); INSERT INTO keyless VALUES (1)");
+    let running = migrate(&source, &target, &[]);
+    let running = until_in_step(&source, &target, running);
+    source.execute("UPDATE keyless SET a = 2");
+    source.execute(LATE);
+    let seen = status(&source, &target).expect("there is a migration");
+    assert!(seen["warnings"].to_string().contains("public.late"), "{seen}");
+    cutover(&source, &target).run().expect_code(3).expect_words(&[
+        "TABLE DATA public.keyless: neither its rows nor their changes are on the target: nothing identifies its rows",
+        "TABLE public.late: made on the source after the copy",
+    ]);
+    running.wait().expect_code(0).expect_words(&["the rows of table \"public.keyless\" are left out"]);
+    assert_eq!(target.value("SELECT count(*) FROM keyless"), "0");
+}
+
+#[test]
+fn a_table_renamed_during_the_copy_is_refused_and_one_renamed_later_is_followed() {
+    let pair = Pair::start(15, 16);
+    let (source, target) = pair.databases(SCHEMA);
+    fail_half_way(&source, &target, "replication");
+    source.execute("ALTER TABLE big RENAME TO grand");
+    let said = migrate(&source, &target, &[]).wait().expect_code(2);
+    said.expect_words(&["\"public\".\"big\" was renamed to \"public\".\"grand\"", "--restart"]);
+    assert_eq!(target.value("SELECT to_regclass('grand') IS NULL"), "t");
+    source.execute("ALTER TABLE grand RENAME TO big");
+    let running = until_in_step(&source, &target, migrate(&source, &target, &[]));
+    source.execute("CREATE SCHEMA moved; ALTER TABLE small SET SCHEMA moved");
+    target.execute("CREATE SCHEMA moved; ALTER TABLE small SET SCHEMA moved");
+    source.execute("UPDATE moved.small SET v = 'moved' WHERE id = 3");
+    cutover(&source, &target).run().expect_code(0);
+    running.wait().expect_code(0);
     assert_equal(&source, &target);
 }

@@ -2,6 +2,7 @@
 //!
 //! In: the target's state, and the source where it is named and answers. Out: keys of the JSON object, lines of the text.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use pgstream_proto::lsn::Lsn;
@@ -11,7 +12,9 @@ use super::super::size;
 use crate::catalog::activity::{Sender, seconds_since, sender};
 use crate::catalog::server::current_lsn;
 use crate::config::{Config, Side};
+use crate::ddl;
 use crate::error::Result;
+use crate::migrate::later::made_later;
 use crate::replication::{SlotState, read_slot};
 use crate::state::Migration;
 use crate::state::checkpoint::Checkpoint;
@@ -32,6 +35,15 @@ pub(super) struct Stream {
     unknown: Option<String>,
 }
 
+/// The tables of a migration, for a look at what the source has besides.
+#[derive(Debug)]
+pub(super) struct Tables {
+    /// OIDs on the source of what is copied.
+    pub(super) planned: HashSet<u32>,
+    /// What was chosen to be copied.
+    pub(super) options: ddl::Options,
+}
+
 /// What the source says.
 #[derive(Debug)]
 struct SourceSide {
@@ -40,12 +52,15 @@ struct SourceSide {
     sender: Option<Sender>,
     /// Seconds since the last applied transaction was committed.
     since_commit: Option<f64>,
+    /// Tables that are neither copied nor followed.
+    later: Vec<String>,
 }
 
 impl Stream {
-    /// Reads it; `None` for a migration without a stream, and once it is cut over.
+    /// Reads it; `None` for a migration without a stream, and once it is cut over. `tables` are given once they are all planned.
     pub(super) async fn read(
         migration: &Migration,
+        tables: Option<&Tables>,
         checkpoint: Option<Checkpoint>,
         source: Option<&Config>,
     ) -> Option<Stream> {
@@ -57,7 +72,7 @@ impl Stream {
             return Some(stream);
         };
         let committed_at = stream.checkpoint.as_ref().and_then(|c| c.source_committed_at.as_deref());
-        match tokio::time::timeout(PATIENCE, read_source(config, &stream.slot, committed_at)).await {
+        match tokio::time::timeout(PATIENCE, read_source(config, &stream, tables, committed_at)).await {
             Ok(Ok(side)) => stream.source = Some(side),
             Ok(Err(error)) => stream.unknown = Some(error.to_string()),
             Err(_) => stream.unknown = Some(format!("it does not answer within {} s", PATIENCE.as_secs())),
@@ -102,12 +117,19 @@ impl Stream {
             let why = self.unknown.as_deref().unwrap_or("it was not asked");
             return vec![format!("nothing is known of the source: {why}")];
         };
+        let mut warnings: Vec<String> = source
+            .later
+            .iter()
+            .map(|table| {
+                format!("table \"{table}\" was made on the source after the copy, and is not followed")
+            })
+            .collect();
         let name = &self.slot;
         let Some(slot) = &source.slot else {
             let missing = format!("replication slot \"{name}\" is not on the source");
-            return self.checkpoint.as_ref().map(|_| missing).into_iter().collect();
+            warnings.extend(self.checkpoint.as_ref().map(|_| missing));
+            return warnings;
         };
-        let mut warnings = Vec::new();
         if let Some(reason) = slot.lost() {
             warnings.push(format!("replication slot \"{name}\" is of no more use: {reason}"));
         }
@@ -199,9 +221,14 @@ impl Stream {
     }
 }
 
-async fn read_source(config: &Config, slot: &str, committed_at: Option<&str>) -> Result<SourceSide> {
+async fn read_source(
+    config: &Config,
+    stream: &Stream,
+    tables: Option<&Tables>,
+    committed_at: Option<&str>,
+) -> Result<SourceSide> {
     let mut source = Connection::connect(config, Side::Source, &Settings::session()).await?;
-    let slot = read_slot(&mut source, slot).await?;
+    let slot = read_slot(&mut source, &stream.slot).await?;
     let sender = match slot.as_ref().and_then(|slot| slot.active_pid) {
         Some(pid) => sender(&mut source, pid).await?,
         None => None,
@@ -210,7 +237,13 @@ async fn read_source(config: &Config, slot: &str, committed_at: Option<&str>) ->
         Some(time) => Some(seconds_since(&mut source, time).await?),
         None => None,
     };
-    let side = SourceSide { written: current_lsn(&mut source).await?, slot, sender, since_commit };
+    let later = match tables {
+        Some(Tables { planned, options }) => {
+            made_later(&mut source, options, planned, &stream.publication).await?
+        }
+        None => Vec::new(),
+    };
+    let side = SourceSide { written: current_lsn(&mut source).await?, slot, sender, since_commit, later };
     source.close().await;
     Ok(side)
 }
@@ -232,7 +265,13 @@ mod tests {
                 source_committed_at: None,
                 updated_at: String::new(),
             }),
-            source: Some(SourceSide { written: Lsn(1500), slot, sender: None, since_commit: Some(8.0) }),
+            source: Some(SourceSide {
+                written: Lsn(1500),
+                slot,
+                sender: None,
+                since_commit: Some(8.0),
+                later: Vec::new(),
+            }),
             unknown: None,
         }
     }
