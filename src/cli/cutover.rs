@@ -32,7 +32,14 @@ pub(super) async fn run(context: &Context<'_>, arguments: &Cutover) -> Result<Ou
     } else {
         let work = cutover::cutover(&options, &asked, &progress, &context.stop);
         let outcome = view::show(context.ui, &progress, work).await?;
-        report(context, &options, &outcome)?
+        let ended = report(context, &options, &outcome)?;
+        if outcome.method == "copy" {
+            context
+                .ui
+                .note("it was copied once and does not follow its source: there was nothing to cut over");
+            return Ok(ended);
+        }
+        ended
     };
     context.ui.note(NEXT);
     Ok(ended)

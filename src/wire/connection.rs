@@ -300,6 +300,7 @@ impl Connection {
             _ => io_reason(error),
         };
         Error::connection(format!("lost the connection to the {} at {}: {reason}", self.side, self.place()))
+            .with_hint("Make sure that the server is up and can be reached, then run the same command again.")
     }
 
     pub(super) fn unexpected(&self, message: &Message) -> Error {

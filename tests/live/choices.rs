@@ -213,6 +213,9 @@ fn a_cutover_of_nothing_says_what_to_do_first() {
     let (source, target) = pair.databases(SMALL);
     cutover(&source, &target).run().expect_code(2).expect_words(&["no migration", "pgstream migrate"]);
     Pgstream::between("migrate", &source, &target).args(["--method", "copy"]).run().expect_code(0);
+    let said = cutover(&source, &target).run().expect_code(0);
+    said.expect_words(&["there was nothing to cut over"]);
+    assert!(!said.stderr.contains("point the application"), "{}", said.stderr);
 }
 
 #[test]
@@ -259,6 +262,28 @@ fn cleanup_works_when_one_side_is_gone() {
     ]);
     pair.source.start_again();
     assert_eq!(target.value("SELECT to_regnamespace('pgstream') IS NULL"), "t");
+}
+
+#[test]
+fn a_lock_that_others_wait_for_is_named_with_whom_it_waits_for() {
+    let pair = Pair::start(15, 15);
+    let (source, target) = pair.databases(SMALL);
+    let reader = source.hold("BEGIN; SELECT count(*) FROM t;");
+    std::thread::scope(|scope| {
+        // Nobody who comes after it may read the table any more.
+        scope.spawn(|| source.try_execute("TRUNCATE t"));
+        wait_until(|| source.value("SELECT count(*) FROM pg_locks WHERE NOT granted") == "1");
+        let said = Pgstream::between("check", &source, &target).run().expect_code(2);
+        said.expect_words(&[
+            "source table \"public.t\"",
+            "is the next to lock it",
+            "waits for process",
+            "idle in transaction",
+        ]);
+        let said = migrate(&source, &target, &["--lock-wait-timeout", "1s"]).wait().expect_code(1);
+        said.expect_words(&["is the next to lock it", "waits for process"]);
+        drop(reader);
+    });
 }
 
 #[test]
