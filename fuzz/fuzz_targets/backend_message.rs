@@ -1,4 +1,4 @@
-//! Messages of a server, and the session that they move. Input: a stream of frames.
+//! Messages of a server. Input: a stream of frames.
 #![no_main]
 
 use bytes::BytesMut;
@@ -6,18 +6,12 @@ use libfuzzer_sys::fuzz_target;
 use pgstream_proto::backend::Message;
 use pgstream_proto::frame::{self, Limits};
 use pgstream_proto::replication::StreamMessage;
-use pgstream_proto::session::Session;
 
 fuzz_target!(|input: &[u8]| {
     let mut buffer = BytesMut::from(input);
-    let mut session = Session::new();
     while let Ok(Some(frame)) = frame::split(&mut buffer, &Limits::SESSION) {
         let Ok(message) = Message::parse(frame) else { continue };
         let _ = format!("{message:?}");
-        if session.is_idle() {
-            session.sent_query_or_sync();
-        }
-        let _ = session.received(&message);
         match message {
             Message::CopyData(body) => drop(StreamMessage::parse(body)),
             Message::CommandComplete(tag) => drop(tag.rows()),

@@ -17,7 +17,6 @@ pub mod lsn;
 pub mod notice;
 pub mod pgoutput;
 pub mod replication;
-pub mod session;
 pub mod sqlstate;
 pub mod timestamp;
 
