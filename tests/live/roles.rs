@@ -83,15 +83,17 @@ fn create_role(cluster: &Cluster, name: &str, attributes: &str) {
     cluster.postgres().execute(&sql);
 }
 
-fn as_role(command: &str, source: &Database<'_>, target: &Database<'_>, role: &str) -> Pgstream {
+fn by_mover(command: &str, source: &Database<'_>, target: &Database<'_>, role: &str) -> Pgstream {
     Pgstream::new(command).args([
         "--source",
         &source.cluster().uri_as("mover", None, source.name()),
         "--target",
         &target.cluster().uri_as(role, None, target.name()),
-        "--no-owner",
-        "--no-privileges",
     ])
+}
+
+fn as_role(command: &str, source: &Database<'_>, target: &Database<'_>, role: &str) -> Pgstream {
+    by_mover(command, source, target, role).args(["--no-owner", "--no-privileges"])
 }
 
 #[test]
@@ -151,7 +153,7 @@ fn a_role_that_may_not_end_the_applications_sessions_gives_the_source_back() {
     let to = target.create_database("roles");
     let mut running = migrate_until_in_step(&from, &to, &[]);
     let session = from.hold("SELECT 1");
-    let cut = || as_role("cutover", &from, &to, "postgres").args(["--make-source-read-only"]).run();
+    let cut = || by_mover("cutover", &from, &to, "postgres").args(["--make-source-read-only"]).run();
     cut().expect_code(1).expect_words(&["GRANT pg_signal_backend TO \"mover\"", "writable again"]);
     from.execute("INSERT INTO t VALUES (1)");
     drop(session);
