@@ -20,6 +20,7 @@ pub mod function;
 pub mod index;
 pub mod language;
 pub mod large_object;
+pub mod large_value;
 pub mod namespace;
 pub mod note;
 pub mod operator;

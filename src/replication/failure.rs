@@ -4,7 +4,10 @@ use pgstream_proto::lsn::Lsn;
 use pgstream_proto::notice::Notice;
 
 use super::apply::{Applier, Expected, Step};
+use crate::catalog::large_value;
+use crate::config::{Config, Side};
 use crate::error::{Error, ErrorKind};
+use crate::wire::{Connection, Settings};
 
 /// Why an applier stops.
 #[derive(Debug)]
@@ -37,6 +40,35 @@ pub(super) fn at(error: Error, commit: Lsn, careful_until: Lsn) -> Halt {
     }
 }
 
+/// What the source reports in the middle of a stream, in our words where its own don't say which table is meant: a value whose text form is larger
+/// than its largest allocation.
+pub(super) async fn of_source(source: &Config, error: Error) -> Error {
+    let too_large = error.notice().is_some_and(|notice| {
+        notice.sqlstate().as_str() == "54000"
+            || notice.message().starts_with("invalid memory alloc request size")
+    });
+    if !too_large {
+        return error;
+    }
+    let search = async {
+        let mut session = Connection::connect(source, Side::Source, &Settings::session()).await?;
+        large_value::columns_without_text_form(&mut session).await
+    };
+    let found = search.await.unwrap_or_else(|reason| {
+        tracing::debug!(%reason, "could not look for values without a text form");
+        Vec::new()
+    });
+    let error = error.context("the source can't send a change, as a value or a row of it is too large");
+    let error = match found.is_empty() {
+        true => error,
+        false => error
+            .with_detail(format!("A value without a text form is in column {}.", found.join("; in column "))),
+    };
+    error.with_hint(
+        "The stream can't pass this change: run pgstream cleanup, and move the database while nothing writes to it, with --method copy.",
+    )
+}
+
 impl Applier {
     pub(super) fn halt(&self, expected: Expected, error: Error) -> Halt {
         at(error, expected.commit, self.careful_until())
@@ -64,6 +96,11 @@ impl Applier {
             error = error.with_detail(format!("Rows of the table are identified by {keys}."));
         }
         error = error.with_detail(format!("SQLSTATE is {state}."));
+        if state.as_str() == "42501" {
+            error = error.with_hint(
+                "Give the target's user that right (for row-level security: ALTER ROLE … BYPASSRLS), and run the same command again; nothing is lost.",
+            );
+        }
         self.halt(expected, error)
     }
 

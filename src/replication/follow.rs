@@ -21,7 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::apply::{Applier, OnConflict, Parts};
 use super::assemble::{Assembler, Budget, Event};
-use super::failure::Halt;
+use super::failure::{self, Halt};
 use super::feedback::Feedback;
 use super::filter::Filter;
 use super::slot::{self, Resumable};
@@ -235,7 +235,7 @@ impl Attempt<'_> {
         match (applied, received) {
             (Ok(Some(ended)), _) => Ok(ended),
             // The applier ran dry because the receiver had ended.
-            (Ok(None), Err(error)) => Err(error.into()),
+            (Ok(None), Err(error)) => Err(failure::of_source(&options.source, error).await.into()),
             (Ok(None), Ok(())) => Err(Error::connection("the replication stream ended").into()),
             (Err(halt), _) => Err(halt),
         }
