@@ -67,7 +67,7 @@ impl Options {
             publication,
             on_conflict: OnConflict::Stop,
             streaming: true,
-            memory: 32 << 20,
+            memory: 16 << 20,
             spill_directory: PathBuf::from("/tmp"),
             patience: Duration::from_secs(600),
         }

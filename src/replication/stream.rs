@@ -20,11 +20,11 @@ use crate::wire::CopyBoth;
 use pgstream_proto::lsn::Lsn;
 
 /// Bytes of messages that may wait for the applier.
-const WAITING: usize = 32 << 20;
+const WAITING: usize = 16 << 20;
 
 /// How long the socket is left alone after it gave less than so many bytes, while the stream is far behind: the source sends each message by itself,
 /// and to be woken for each would cost more than the work.
-const PAUSE: Duration = Duration::from_millis(1);
+const PAUSE: Duration = Duration::from_millis(3);
 const WORTH_WAKING: usize = 64 << 10;
 
 /// How far the stream is behind the source then, in microseconds.
@@ -116,10 +116,10 @@ impl Receiver {
 
     /// Whether more may be left to gather in the socket, since little has come at a time and much is to come.
     fn may_pause(&self, (messages, bytes): &Arrived) -> bool {
+        let Some((last, _)) = messages.last() else { return false };
         let applied = self.progress.snapshot().committed_at;
-        let sent = messages.last().map(|(message, _)| message.sent_at());
-        let behind =
-            applied.zip(sent).is_some_and(|(applied, sent)| sent.0.saturating_sub(applied.0) > BEHIND);
+        // Before the first commit, nothing tells how far it is.
+        let behind = applied.is_none_or(|applied| last.sent_at().0.saturating_sub(applied.0) > BEHIND);
         behind && *bytes < WORTH_WAKING
     }
 

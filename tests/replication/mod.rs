@@ -73,6 +73,7 @@
 mod changes;
 mod drift;
 mod failover;
+mod gathered;
 mod interrupted;
 mod large;
 mod parts;

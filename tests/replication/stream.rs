@@ -65,7 +65,8 @@ impl<'a> Stream<'a> {
         for statement in
             checkpoint::create(&identity.system_identifier, identity.timeline, &name, consistent_point)
         {
-            target.execute(&statement);
+            // Else the target's crash may take it away again before anything is applied.
+            target.execute(&format!("SET synchronous_commit = on; {statement}"));
         }
         Stream {
             source,
