@@ -159,14 +159,21 @@ impl Run<'_> {
         self.progress.set_phase("catching up");
         let (until, asked) = watch::channel(None);
         let enough = self.stop.child_token();
+        let superseded = CancellationToken::new();
         let watcher = Watcher {
             options: self.options.clone(),
             progress: self.progress.clone(),
             until,
             enough: enough.clone(),
+            own: target.pid(),
+            superseded: superseded.clone(),
         };
         let _watcher = AbortOnDropHandle::new(tokio::spawn(watcher.run()));
-        self.follow_until(target, migration, asked, &enough).await
+        tokio::select! {
+            ended = self.follow_until(target, migration, asked, &enough) => ended,
+            // What was under way is undone with its session, and is for the other to do.
+            () = superseded.cancelled() => Ok(Ended::Reached(self.progress.stream().snapshot().durable)),
+        }
     }
 
     /// Applies the stream up to what `until` says.
@@ -294,13 +301,17 @@ async fn filter(target: &mut Connection) -> Result<Filter> {
     Ok(Filter::new(rules))
 }
 
-/// Watches a stream: records when it is in step, and hands on what a cutover asks for.
+/// Watches a stream: keeps the target for the run when its server has restarted, records when it is in step, and hands on what a cutover asks for.
 struct Watcher {
     options: Options,
     progress: Arc<Progress>,
     until: watch::Sender<Option<Lsn>>,
     /// Told when the stream is as close as `--max-replication-lag` wants it.
     enough: CancellationToken,
+    /// The session that took the target for this run.
+    own: u32,
+    /// Told when another pgstream has the target.
+    superseded: CancellationToken,
 }
 
 impl Watcher {
@@ -319,6 +330,9 @@ impl Watcher {
             Connection::connect(&self.options.target, Side::Target, &Settings::session()).await?;
         let mut source: Option<Connection> = None;
         loop {
+            if !state::keep(&mut target, self.own).await? {
+                self.superseded.cancel();
+            }
             if let Some(migration) = state::read(&mut target).await? {
                 if migration.cutover_lsn.is_some() && *self.until.borrow() != migration.cutover_lsn {
                     self.until.send_replace(migration.cutover_lsn);

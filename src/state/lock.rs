@@ -49,6 +49,21 @@ pub async fn lock(target: &mut Connection) -> Result<()> {
     }
 }
 
+/// Keeps the target for a run whose session `own` (a process ID) took it: a server that restarts forgets its locks. Where that session is gone, this
+/// one takes its place; `false` when another pgstream was faster.
+pub async fn keep(target: &mut Connection, own: u32) -> Result<bool> {
+    if is_locked_here(target).await? {
+        return Ok(true);
+    }
+    let held = |holder: &Holder| u32::try_from(holder.pid) == Ok(own);
+    if holders(target, key()).await?.iter().any(held) {
+        return Ok(true);
+    }
+    let key = key().to_string();
+    let row = target.query_one("SELECT pg_catalog.pg_try_advisory_lock($1)", &[Some(&key)]).await?;
+    Ok(row.is_true(0))
+}
+
 /// Makes this session known as one that works for the run which holds the target.
 pub async fn join_run(target: &mut Connection) -> Result<()> {
     let key = worker_key().to_string();

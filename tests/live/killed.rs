@@ -115,6 +115,8 @@ fn a_server_that_restarts_during_the_stream_is_waited_for() {
             std::thread::sleep(Duration::from_millis(500));
             assert!(!running.ended(), "a restart ended the migration");
         }
+        // The target has forgotten the run's lock: without it, a cutover would take the run for gone.
+        wait_until(|| status(&source, &target).is_some_and(|status| status["worker"].is_string()));
         running
     });
     cutover(&source, &target).run().expect_code(0);
