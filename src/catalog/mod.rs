@@ -154,7 +154,11 @@ pub async fn read(connection: &mut Connection) -> Result<Database> {
         comments: answers.take(comments)?,
         security_labels: answers.take(security_labels)?,
         extension_dependencies: answers.take(extension_dependencies)?,
-        dependencies: answers.take(dependencies)?.into_iter().map(dependency::Row::into_dependency).collect(),
+        dependencies: answers
+            .take(dependencies)?
+            .into_iter()
+            .filter_map(dependency::Row::into_dependency)
+            .collect(),
         unread: Vec::new(),
     };
     let hidden = answers.take(hidden)?.into_iter().filter(|_| !subscriptions_readable);

@@ -96,6 +96,11 @@ pub(super) fn access_method(version: u32) -> &'static str {
 pub(super) const TABLESPACE: &str =
     "(SELECT ts.spcname FROM pg_catalog.pg_tablespace ts WHERE ts.oid = c.reltablespace)";
 
+/// Bytes of the relation `c` and its TOAST table. Their maps and the TOAST index are small beside them, and cost more to ask for than all else of a
+/// table (`pg_table_size`).
+pub(super) const BYTES: &str = "coalesce(pg_catalog.pg_relation_size(c.oid), 0) \
+     + CASE WHEN c.reltoastrelid = 0 THEN 0 ELSE coalesce(pg_catalog.pg_relation_size(c.reltoastrelid), 0) END";
+
 /// Storage parameters of the TOAST table of `c`.
 pub(super) const TOAST_OPTIONS: &str =
     "coalesce((SELECT tc.reloptions FROM pg_catalog.pg_class tc WHERE tc.oid = c.reltoastrelid), '{}')";

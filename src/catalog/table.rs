@@ -38,13 +38,14 @@ fn sql(version: u32) -> String {
              WHERE i.indrelid = c.oid AND i.indisprimary AND k.place <= {key_columns} \
              AND a.attrelid = c.oid AND a.attnum = k.number), '[]'::json) AS primary_key, \
          c.relpages AS pages, c.reltuples::float8 AS tuples, \
-         CASE WHEN c.relkind = 'r' THEN coalesce(pg_catalog.pg_table_size(c.oid), 0) ELSE 0 END AS bytes, \
+         CASE WHEN c.relkind = 'r' THEN {bytes} ELSE 0 END AS bytes, \
          CASE WHEN {configured} THEN (SELECT x.extcondition[k.place] FROM pg_catalog.pg_extension x, \
              pg_catalog.unnest(x.extconfig) WITH ORDINALITY k(oid, place) WHERE k.oid = c.oid LIMIT 1) END AS configuration \
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          LEFT JOIN pg_catalog.pg_foreign_table f ON f.ftrelid = c.oid \
          LEFT JOIN pg_catalog.pg_foreign_server s ON s.oid = f.ftserver \
          WHERE c.relkind IN ('r', 'p', 'f') AND (({own}) OR {configured}) ORDER BY n.nspname, c.relname",
+        bytes = relation::BYTES,
         types = relation::TYPES,
         tablespace = relation::TABLESPACE,
         toast_options = relation::TOAST_OPTIONS,

@@ -273,12 +273,8 @@ impl ObjectId {
 pub struct Dependency {
     /// The object that depends.
     pub object: ObjectId,
-    /// Its column number, 0 for the whole object.
-    pub subid: i32,
     /// What it depends on.
     pub referenced: ObjectId,
-    /// Column number there, 0 for the whole object.
-    pub refsubid: i32,
     /// `n` normal, `a` auto, `i` internal, `P`/`S` partition, `e` extension, `x` automatic extension.
     pub kind: char,
 }

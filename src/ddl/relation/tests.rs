@@ -324,9 +324,7 @@ fn a_view_in_a_loop_is_made_with_its_columns_first() {
 fn materialized_views_are_refreshed_in_the_order_of_reading() {
     let reads = |view: u32, relation: u32| Dependency {
         object: ObjectId::new(Class::Rule, view + 1000),
-        subid: 0,
         referenced: ObjectId::new(Class::Relation, relation),
-        refsubid: 0,
         kind: 'n',
     };
     let populated = json!({"materialized": true, "populated": true});
