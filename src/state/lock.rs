@@ -22,9 +22,10 @@ fn worker_key() -> i64 {
 /// Between two looks at a lock that another session has.
 const TICK: Duration = Duration::from_millis(100);
 
-/// The session of a pgstream that was killed holds its lock until the server notices: at once when it is idle, after a second in a statement.
-const NOTICED_IDLE: Duration = Duration::from_millis(500);
-const NOTICED_ACTIVE: Duration = Duration::from_secs(4);
+/// The session of a pgstream that was killed holds its lock until the server notices: at once when it is idle, after a second in a statement, or some
+/// more on a busy host.
+const NOTICED_IDLE: Duration = Duration::from_secs(2);
+const NOTICED_ACTIVE: Duration = Duration::from_secs(12);
 
 /// How long sessions that were told to end may take.
 const FENCE: Duration = Duration::from_secs(60);
