@@ -55,6 +55,8 @@ pub struct Options {
     pub spill_directory: PathBuf,
     /// How long a server may be gone before following fails.
     pub patience: Duration,
+    /// How long an advance without changes waits to be stored: a quiet database should not make the target write all the time.
+    pub idle_advance: Duration,
 }
 
 impl Options {
@@ -70,6 +72,7 @@ impl Options {
             memory: 16 << 20,
             spill_directory: PathBuf::from("/tmp"),
             patience: Duration::from_secs(600),
+            idle_advance: Duration::from_secs(10),
         }
     }
 }
@@ -91,9 +94,6 @@ const WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 
 /// How often a change that fails for a passing reason (a deadlock, say) is tried again.
 const TRIES: u32 = 5;
-
-/// How long an idle advance waits to be stored: a quiet database should not make the target write all the time.
-const IDLE_ADVANCE: Duration = Duration::from_secs(10);
 
 /// How long a commit that nothing follows may stay undurable.
 const UNDURABLE: Duration = Duration::from_millis(200);
@@ -281,7 +281,7 @@ impl Attempt<'_> {
                     } else if !applier.is_durable() {
                         Some(Instant::now() + UNDURABLE)
                     } else if applier.position() > applier.checkpoint() {
-                        Some(idle_stored + IDLE_ADVANCE)
+                        Some(idle_stored + self.options.idle_advance)
                     } else {
                         None
                     };

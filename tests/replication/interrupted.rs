@@ -101,6 +101,25 @@ fn nothing_is_confirmed_that_waits_for_the_target() {
 }
 
 #[test]
+fn a_quiet_database_lets_the_source_go_of_the_log_of_others() {
+    let mut stream = Stream::between(server(15), server(15), SCHEMA);
+    stream.options.idle_advance = Duration::from_millis(100);
+    let mut end = String::new();
+    stream.run_for(Duration::from_millis(200), || {
+        server(15).postgres().execute("SELECT pg_logical_emit_message(true, 'other', repeat('x', 1000000))");
+        end = stream.source.value("SELECT pg_current_wal_flush_lsn()");
+        let end = end.parse::<Lsn>().expect("PostgreSQL writes an LSN");
+        let begun = std::time::Instant::now();
+        while confirmed(&stream) < end {
+            assert!(begun.elapsed() < Duration::from_secs(30), "the slot keeps the log");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    });
+    // What is confirmed is in the checkpoint already.
+    assert_eq!(stream.target.value(&format!("SELECT applied >= '{end}' FROM pgstream.checkpoint")), "t");
+}
+
+#[test]
 fn a_slot_that_decodes_prepared_transactions_is_refused_and_so_is_one_in_use() {
     let mut stream = Stream::between(server(16), server(16), SCHEMA);
     stream.options.patience = Duration::from_millis(10);

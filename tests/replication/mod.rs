@@ -11,7 +11,7 @@
 //! | a stream that starts before the confirmed position is silently moved on | positions: `a_slot_that_is_ahead_of_the_checkpoint_is_refused` |
 //! | the confirmed position goes back when the source crashes | positions: `a_source_that_crashes_sends_nothing_twice` |
 //! | the server believes an acknowledgement beyond its log | property of `replication::feedback`; failover: `a_source_whose_log_ends_before_the_checkpoint_is_refused` |
-//! | a quiet database pins the log unless keepalives are acknowledged | transactions: `transactions_without_rows_move_the_checkpoint` |
+//! | a quiet database pins the log unless keepalives are acknowledged | interrupted: `a_quiet_database_lets_the_source_go…`; transactions: `transactions_without_rows_move_the_checkpoint` |
 //! | … but not before what came earlier is durable | interrupted: `nothing_is_confirmed_that_waits_for_the_target`; positions: `a_target_that_crashes_loses_nothing` |
 //! | wal_sender_timeout during a long statement, and while one huge message arrives | positions: `the_source_hears_from_us_while_the_target_is_busy`; large: `a_row_that_takes_longer…` |
 //! | flush goes back, or is ahead of write | property of `replication::feedback` |
@@ -68,7 +68,7 @@
 //! | infinities, BC, NaN, -0, bounds of arrays, padding, empty strings | changes: `values_of_every_kind…`, `an_older_source…` |
 //! | other encodings, and none | `encodings` |
 //! | a large row is held several times | large: `a_row_that_takes_longer…`; measured: 200 MB and 500 MB rows take twice their size, and nothing afterwards |
-//! | bytea of half a gigabyte and more has no text form | the source reports it when it decodes the change, and the stream stops |
+//! | bytea of half a gigabyte and more has no text form | the source refuses to send it: the stream stops and names the column (by hand: it takes gigabytes) |
 
 mod changes;
 mod drift;
