@@ -4,6 +4,7 @@
 //! tests stand on is in [`harness`].
 #![allow(clippy::print_stdout, reason = "a randomised test prints its seed, so that it can be run again")]
 
+mod checks;
 mod commands;
 mod conninfo;
 mod encodings;

@@ -71,9 +71,9 @@ pub struct AvailableExtension {
     pub default_version: String,
     /// Every version that it can make.
     pub versions: Vec<String>,
-    /// It is in the database already.
-    pub installed: bool,
-    /// Only a superuser may create it.
+    /// The version that is in the database already.
+    pub installed: Option<String>,
+    /// Only a superuser may create its default version, and the server has no list of those that others may (extwlist, RDS) with it.
     pub superuser: bool,
 }
 
@@ -108,11 +108,16 @@ pub async fn read(connection: &mut Connection) -> Result<Server> {
            (SELECT pg_catalog.json_agg(pg_catalog.json_build_object('name', o.rolname, 'member',
                 pg_catalog.pg_has_role(o.oid, 'MEMBER')) ORDER BY o.rolname) FROM pg_catalog.pg_roles o) AS roles,
            (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('name', e.name,
-                'default_version', e.default_version, 'versions', v.versions, 'installed', e.installed_version IS NOT NULL,
-                'superuser', v.superuser) ORDER BY e.name), '[]'::json)
+                'default_version', e.default_version, 'versions', v.versions, 'installed', e.installed_version,
+                'superuser', coalesce((v.superuser->>e.default_version)::boolean, true)
+                  AND NOT coalesce(e.name::text = ANY (w.names), false)) ORDER BY e.name), '[]'::json)
              FROM pg_catalog.pg_available_extensions e
-             JOIN (SELECT v.name, pg_catalog.array_agg(v.version) AS versions, pg_catalog.bool_and({trusted}) AS superuser
-                   FROM pg_catalog.pg_available_extension_versions v GROUP BY v.name) v ON v.name = e.name) AS extensions,
+             JOIN (SELECT v.name, pg_catalog.array_agg(v.version) AS versions, 
+                     pg_catalog.json_object_agg(v.version, {trusted}) AS superuser
+                   FROM pg_catalog.pg_available_extension_versions v GROUP BY v.name) v ON v.name = e.name,
+               LATERAL (SELECT pg_catalog.array_agg(pg_catalog.btrim(l.name, ' "')) AS names
+                   FROM (VALUES ('extwlist.extensions'), ('rds.extensions')) s(setting),
+                     pg_catalog.regexp_split_to_table(pg_catalog.current_setting(s.setting, true), ',') l(name)) w) AS extensions,
            (SELECT coalesce(pg_catalog.json_agg(DISTINCT l.collname), '[]'::json) FROM pg_catalog.pg_collation l
              WHERE l.collnamespace = 'pg_catalog'::regnamespace AND l.collencoding IN (-1, d.encoding)) AS collations,
            (SELECT pg_catalog.json_agg(t.spcname) FROM pg_catalog.pg_tablespace t) AS tablespaces

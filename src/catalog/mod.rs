@@ -32,6 +32,7 @@ pub mod role;
 pub mod selection;
 pub mod sequence;
 pub mod server;
+pub mod surroundings;
 pub mod table;
 pub mod target_table;
 pub mod text_search;

@@ -118,6 +118,8 @@ pub(super) struct Migrate {
     /// When the target refuses an object, leave it out with all that needs it, and go on
     #[arg(long)]
     pub(super) keep_going: bool,
+    #[command(flatten)]
+    pub(super) limits: Limits,
     /// Don't create target databases that aren't there
     #[arg(long)]
     pub(super) no_create_database: bool,
@@ -144,6 +146,26 @@ pub(super) struct Databases {
     /// Work on this many databases at the same time
     #[arg(long, value_name = "N", requires = "all_databases", default_value = "2", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(super) database_jobs: u16,
+}
+
+/// What a check lets pass.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct Limits {
+    /// Refuse a source database that holds more (such as 500GB)
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(super) max_total_size: Option<u64>,
+    /// Go on although the target is of an older major than the source
+    #[arg(long)]
+    pub(super) allow_older_target: bool,
+}
+
+impl From<Limits> for migrate::check::Limits {
+    fn from(limits: Limits) -> migrate::check::Limits {
+        migrate::check::Limits {
+            max_total_size: limits.max_total_size,
+            allow_older_target: limits.allow_older_target,
+        }
+    }
 }
 
 /// What is done about roles.
@@ -260,6 +282,8 @@ pub(super) struct Check {
     /// Connections that the copy would open to each server
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(super) jobs: Option<u16>,
+    #[command(flatten)]
+    pub(super) limits: Limits,
     /// Target databases that aren't there would not be created
     #[arg(long)]
     pub(super) no_create_database: bool,

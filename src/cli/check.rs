@@ -24,6 +24,7 @@ pub(super) async fn run(context: &Context<'_>, arguments: &Check) -> Result<Outc
         replica_identity: arguments.replica_identity.into(),
         roles: Arc::new(Roles::new(arguments.roles.options(Scope::Database)?)),
         create_database: !arguments.no_create_database,
+        limits: arguments.limits.into(),
         ..base(context, &arguments.content, &arguments.databases, jobs)?
     };
     run_with(context, &options, arguments.databases.all_databases.then_some(&excluded)).await
@@ -39,7 +40,7 @@ pub(super) async fn run_with(
         return show(context, &[(None, find(options).await?)]);
     };
     let listing = server::list(&options.source, Side::Source, excluded).await?;
-    let mut found = Vec::new();
+    let mut found = vec![(None, listing.too_large(&options.limits).into_iter().collect())];
     for passed in listing.passed_over {
         let severity = if passed.hint.is_some() { Severity::Warning } else { Severity::Info };
         let what = format!("is passed over: {}", passed.reason);

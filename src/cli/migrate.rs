@@ -13,6 +13,7 @@ use super::{Context, Outcome, check, server, size, stop, view};
 use crate::catalog::role::Scope;
 use crate::config::Side;
 use crate::error::Result;
+use crate::migrate::check::Limits;
 use crate::migrate::roles::{self, Roles};
 use crate::migrate::{self, Ended, Method, Options};
 use crate::progress::Progress;
@@ -47,6 +48,7 @@ fn resolve(context: &Context<'_>, arguments: &Migrate) -> Result<Options> {
         keep_going: arguments.keep_going,
         roles: Arc::new(Roles::new(arguments.roles.options(scope)?)),
         create_database: !arguments.no_create_database,
+        limits: arguments.limits.into(),
         lock_wait: arguments.lock_wait_timeout,
         method: arguments.content.method(arguments.method)?,
         ..arguments.replication.apply(options)
@@ -71,6 +73,7 @@ pub(super) fn base(
         ddl: content.options()?,
         roles: Arc::new(Roles::new(roles::Options::none())),
         create_database: false,
+        limits: Limits::default(),
         turns: Arc::new(Semaphore::new(usize::from(databases.database_jobs))),
         lock_wait: Duration::from_secs(30),
         method: Method::Auto,

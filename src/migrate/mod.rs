@@ -76,6 +76,8 @@ pub struct Options {
     pub ddl: ddl::Options,
     /// The roles that are made, shared by the databases of a run.
     pub roles: Arc<Roles>,
+    /// What the check lets pass.
+    pub limits: check::Limits,
     /// Whether a target database that isn't there is created.
     pub create_database: bool,
     /// How many databases are copied at the same time, shared by the databases of a run. Following a source takes no turn.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::check::{self, Finding, Limits, Severity};
 use super::{Options, Outcome};
 use crate::catalog::cluster;
 use crate::config::{Config, Side};
@@ -37,6 +38,20 @@ pub struct Listing {
     pub names: Vec<String>,
     /// Those that can't.
     pub passed_over: Vec<PassedOver>,
+    /// Bytes that `names` hold together.
+    pub bytes: u64,
+}
+
+impl Listing {
+    /// Says that the databases hold more than the operator allows together.
+    pub fn too_large(&self, limits: &Limits) -> Option<Finding> {
+        let limit = limits.max_total_size.filter(|limit| self.bytes > *limit)?;
+        let what = format!("hold {} bytes together, more than the {limit} that are allowed", self.bytes);
+        let finding = Finding::new(Severity::Blocker, "source databases", what);
+        Some(
+            finding.with_hint("Allow more with --max-total-size, or leave some out with --exclude-database."),
+        )
+    }
 }
 
 /// A database that nobody gets into.
@@ -70,6 +85,7 @@ pub async fn list(config: &Config, side: Side, exclude: &[String]) -> Result<Lis
             let hint = format!("GRANT CONNECT ON DATABASE {name} TO {};", ident(&config.user));
             (format!("role \"{}\" has no CONNECT right on it", config.user), Some(hint))
         } else {
+            listing.bytes += database.bytes.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default();
             listing.names.push(database.name);
             continue;
         };
@@ -119,7 +135,11 @@ pub async fn run(
 ) -> Result<ServerOutcome> {
     let begun = Instant::now();
     progress.set_phase("moving databases");
-    let Listing { names, passed_over } = list(&options.source, Side::Source, exclude).await?;
+    let listing = list(&options.source, Side::Source, exclude).await?;
+    if let Some(refusal) = check::refusal(listing.too_large(&options.limits).as_slice()) {
+        return Err(refusal);
+    }
+    let Listing { names, passed_over, .. } = listing;
     let databases = each(&names, progress, |name, progress| {
         let (options, stop) = (for_database(options, &name), stop.clone());
         async move {

@@ -106,6 +106,7 @@ pub fn wanted(options: &Options, method: Method) -> Wanted<'_> {
         replica_identity: options.replica_identity,
         roles: options.roles.options(),
         keep_going: options.keep_going,
+        limits: options.limits,
         create: None,
     }
 }

@@ -66,7 +66,8 @@ impl<'a> Judge<'a> {
 
     fn extension(&self, item: &Item) -> Option<String> {
         let available = self.target.extensions.iter().find(|extension| extension.name == item.name)?;
-        (available.superuser && !available.installed && !item.create.is_empty()).then(|| SUPERUSER.to_owned())
+        let asks = available.superuser && available.installed.is_none() && !item.create.is_empty();
+        (asks && !self.managed).then(|| SUPERUSER.to_owned())
     }
 
     fn function(&self, item: &Item) -> Option<String> {

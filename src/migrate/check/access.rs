@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use super::{Facts, Finding, Severity};
 use crate::catalog;
 use crate::ddl::role::is_provided;
+use crate::migrate::roles::Passwords;
+use crate::schema::role::Role;
 use crate::sql::ident;
 
 use Severity::{Blocker, Info, Warning};
@@ -40,6 +42,54 @@ pub(super) fn roles(facts: &Facts) -> Vec<Finding> {
         .collect()
 }
 
+/// Superusers of the source whose names the target's provider keeps for itself.
+pub(super) fn reserved_roles(facts: &Facts) -> Vec<Finding> {
+    const SETTING: &str = "aiven.pg_security_agent_reserved_roles";
+    let Some(list) = facts.target_surroundings.settings.get(SETTING) else { return Vec::new() };
+    let reserved: BTreeSet<&str> = list.split(',').map(str::trim).collect();
+    let taken = facts.roles.iter().filter(|role| role.superuser && reserved.contains(role.name.as_str()));
+    taken
+        .map(|role| {
+            Finding::new(
+                Blocker,
+                format!("role \"{}\"", role.name),
+                "is a superuser on the source, and its name is reserved on the target",
+            )
+            .with_hint(format!(
+                "On the source: ALTER ROLE {} NOSUPERUSER; or leave it out with --exclude-role.",
+                ident(&role.name)
+            ))
+        })
+        .collect()
+}
+
+/// What happens to passwords.
+pub(super) fn passwords(facts: &Facts) -> Vec<Finding> {
+    let missing =
+        |role: &&Role| !is_provided(role) && !facts.target.roles.iter().any(|known| known.name == role.name);
+    let created: Vec<&Role> = facts.roles.iter().filter(missing).filter(|role| role.login).collect();
+    let md5 = created.iter().filter(|r| r.verifier.as_ref().is_some_and(|v| v.0.starts_with("md5"))).count();
+    let mut findings = Vec::new();
+    if md5 > 0 {
+        findings.push(
+            Finding::new(
+                Info,
+                "passwords",
+                format!("of {md5} roles are stored as MD5 and stay so: a target that asks for scram-sha-256 refuses them"),
+            )
+            .with_hint("Set them anew on the target, or ask for md5 in its pg_hba.conf until then."),
+        );
+    }
+    let hidden = !facts.verifiers_readable && facts.passwords == Passwords::Keep;
+    if (hidden || facts.passwords == Passwords::Placeholder) && !created.is_empty() {
+        findings.push(
+            Finding::new(Info, "passwords", format!("of {} roles become random placeholders", created.len()))
+                .with_hint("--role-password-file or --show-passwords tells them."),
+        );
+    }
+    findings
+}
+
 /// Owners whose role the target's role can't take on.
 pub(super) fn owners(facts: &Facts) -> Vec<Finding> {
     let target = &facts.target;
@@ -72,11 +122,16 @@ pub(super) fn unprivileged(facts: &Facts) -> Vec<Finding> {
     let items = facts.unprivileged.iter();
     items
         .map(|(&item, reason)| {
-            let object = format!("source {}", facts.plan.items[item].key());
+            let item = &facts.plan.items[item];
+            let object = format!("source {}", item.key());
             let what = format!("{reason}; role \"{}\" of the target is none", facts.target.user);
-            Finding::new(Blocker, object, what).with_hint(
-                "Run with --skip-unprivileged to leave it out with all that needs it, or migrate as a superuser of the target.",
-            )
+            let by_hand = match item.kind {
+                "EXTENSION" => format!("As a superuser of the target: {}; or run", item.create.join("; ")),
+                _ => "Run".to_owned(),
+            };
+            Finding::new(Blocker, object, what).with_hint(format!(
+                "{by_hand} with --skip-unprivileged to leave it out with all that needs it, or migrate as a superuser of the target."
+            ))
         })
         .collect()
 }

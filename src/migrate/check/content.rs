@@ -84,39 +84,6 @@ pub(super) fn objects_in_the_way(facts: &Facts) -> Vec<Finding> {
     findings
 }
 
-pub(super) fn extensions(facts: &Facts) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for extension in facts.database.extensions.iter().filter(|extension| !extension.builtin) {
-        let object = format!("extension \"{}\"", extension.name);
-        let left_out = !facts.plan.items.iter().any(|i| i.kind == "EXTENSION" && i.name == extension.name);
-        if left_out {
-            continue;
-        }
-        let Some(available) = facts.target.extensions.iter().find(|a| a.name == extension.name) else {
-            findings.push(
-                Finding::new(Blocker, object, "is not available on the target").with_hint(
-                    "Install its package on the target's host, or drop the extension on the source if nothing uses it.",
-                ),
-            );
-            continue;
-        };
-        if available.installed {
-            continue;
-        }
-        if available.default_version != extension.version {
-            findings.push(Finding::new(
-                Info,
-                object,
-                format!(
-                    "has version {} on the source, and the target makes {}",
-                    extension.version, available.default_version
-                ),
-            ));
-        }
-    }
-    findings
-}
-
 /// Collations of the system that columns name: initdb makes them from the host's locales, so they differ between hosts.
 pub(super) fn collations(facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();

@@ -5,9 +5,11 @@
 
 mod access;
 mod content;
+mod extensions;
 mod follow;
 mod newer;
 mod place;
+mod surroundings;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -17,6 +19,8 @@ use crate::catalog;
 use crate::catalog::access::Unreadable;
 use crate::catalog::builtin::Use;
 use crate::catalog::facts::Server;
+use crate::catalog::surroundings::Surroundings;
+use crate::config::SslMode;
 use crate::ddl::{self, Dangling, Plan};
 use crate::error::{Error, ErrorKind, Result};
 use crate::replication::{self, MissingIdentity, Obstacle};
@@ -125,6 +129,20 @@ pub struct Facts {
     pub method: Method,
     /// What is in the way of following the source, unless it is only to be copied.
     pub obstacles: Vec<Obstacle>,
+    /// What surrounds the source database.
+    pub source_surroundings: Surroundings,
+    /// What surrounds the target database.
+    pub target_surroundings: Surroundings,
+    /// Whether the certificates of source and target are verified.
+    pub verified: [bool; 2],
+    /// The source shows the passwords of roles as they are stored.
+    pub verifiers_readable: bool,
+    /// What becomes of passwords.
+    pub passwords: roles::Passwords,
+    /// Bytes that are free for the target's data directory, where this host can see it.
+    pub free_room: Option<u64>,
+    /// What the operator allows.
+    pub limits: Limits,
     /// The target database isn't there and will be created; `target` is judged as if it had been.
     pub created: Option<Created>,
 }
@@ -140,6 +158,15 @@ pub struct Created {
     pub(super) statement: String,
 }
 
+/// What the operator allows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes that the source database may hold.
+    pub max_total_size: Option<u64>,
+    /// A target of an older major will do.
+    pub allow_older_target: bool,
+}
+
 /// The judging functions.
 const CHECKS: &[fn(&Facts) -> Vec<Finding>] = &[
     place::same_database,
@@ -149,15 +176,25 @@ const CHECKS: &[fn(&Facts) -> Vec<Finding>] = &[
     place::sessions,
     place::encoding,
     place::locale,
+    surroundings::size,
+    surroundings::large_objects,
+    surroundings::settings,
+    surroundings::clocks,
+    surroundings::collation_versions,
+    surroundings::way,
+    surroundings::prepared_transactions,
+    surroundings::languages,
     content::state,
     content::objects_in_the_way,
-    content::extensions,
+    extensions::extensions,
     content::collations,
     content::tablespaces,
     content::not_copied,
     content::dangling,
     content::particular_tables,
     access::roles,
+    access::reserved_roles,
+    access::passwords,
     access::owners,
     access::unprivileged,
     newer::missing,
@@ -182,6 +219,8 @@ pub struct Wanted<'a> {
     pub roles: &'a roles::Options,
     /// What the target refuses is left out.
     pub keep_going: bool,
+    /// What the operator allows.
+    pub limits: Limits,
     /// The target database, where it isn't there and is to be created: the session is in another one then.
     pub create: Option<&'a str>,
 }
@@ -258,23 +297,27 @@ pub fn refusal(findings: &[Finding]) -> Option<Error> {
     })
 }
 
-async fn read(source: &mut Connection, target: &mut Connection, wanted: &Wanted<'_>) -> Result<Facts> {
+fn is_verified(session: &Connection) -> bool {
+    matches!(session.config().tls.mode, SslMode::VerifyCa | SslMode::VerifyFull)
+}
+
+async fn read(from: &mut Connection, target: &mut Connection, wanted: &Wanted<'_>) -> Result<Facts> {
     let target_version = target.version();
     let options = wanted.ddl;
     let from_source = async {
-        let server = catalog::facts::read(source).await?;
-        let selected = scope::read(source, options).await?;
+        let server = catalog::facts::read(from).await?;
+        let selected = scope::read(from, options).await?;
         let every = catalog::role::Scope::Database;
-        let roles = catalog::role::read(source, every, &wanted.roles.exclude).await?;
-        let unreadable = catalog::access::read_unreadable(source).await?;
+        let roles = catalog::role::read(from, every, &wanted.roles.exclude).await?;
+        let unreadable = catalog::access::read_unreadable(from).await?;
         let unreadable_objects = match options.selection.includes_large_objects() {
-            true => catalog::access::count_unreadable_large_objects(source).await?,
+            true => catalog::access::count_unreadable_large_objects(from).await?,
             false => 0,
         };
         let obstacles = match wanted.method {
             Method::Copy => Vec::new(),
             Method::Auto | Method::Replication => {
-                let mut facts = catalog::replication::read_replication_source(source).await?;
+                let mut facts = catalog::replication::read_replication_source(from).await?;
                 scope::mark(&mut facts.tables, &selected.database);
                 replication::obstacles(&facts, wanted.replica_identity)
             }
@@ -343,7 +386,15 @@ async fn read(source: &mut Connection, target: &mut Connection, wanted: &Wanted<
         tables.chain(sequences).any(|name| name == (&relation.schema, &relation.name))
     };
     unreadable.retain(read);
+    let target_surroundings = catalog::surroundings::read(target).await?;
     Ok(Facts {
+        source_surroundings: catalog::surroundings::read(from).await?,
+        free_room: surroundings::free_room(&target_surroundings),
+        target_surroundings,
+        verified: [is_verified(from), is_verified(target)],
+        verifiers_readable: catalog::role::verifiers_readable(from).await?,
+        passwords: wanted.roles.passwords,
+        limits: wanted.limits,
         plan,
         unprivileged,
         missing,
@@ -376,6 +427,6 @@ fn create(name: &str, target: &mut Server, source: &Server, statement: String) -
     target.ctype.clone_from(&source.ctype);
     target.locale.clone_from(&source.locale);
     target.may_create = true;
-    target.extensions.iter_mut().for_each(|extension| extension.installed = false);
+    target.extensions.iter_mut().for_each(|extension| extension.installed = None);
     Created { unknown_locales: Vec::new(), allowed, statement }
 }

@@ -47,11 +47,13 @@ pub(super) fn versions(facts: &Facts) -> Vec<Finding> {
     if target < source {
         findings.push(
             Finding::new(
-                Blocker,
+                if facts.limits.allow_older_target { Warning } else { Blocker },
                 "target",
                 format!("PostgreSQL {target} is older than the source's {source}"),
             )
-            .with_hint(format!("Choose a target of PostgreSQL {source} or newer.")),
+            .with_hint(format!(
+                "Choose a target of PostgreSQL {source} or newer; --allow-older-target goes on with what {target} knows."
+            )),
         );
     }
     findings
