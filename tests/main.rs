@@ -21,6 +21,7 @@ mod pg_dump_objects;
 mod random_schemas;
 mod refused;
 mod replication;
+mod reports;
 mod resume;
 mod schema;
 mod selection;

@@ -32,6 +32,43 @@ pub async fn running_copies(connection: &mut Connection) -> Result<Vec<RunningCo
     fetch(connection, sql).await
 }
 
+/// An index that is being built.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct RunningBuild {
+    /// Schema of the table.
+    pub schema: String,
+    /// The table's name; the index itself is seen only once it is there.
+    pub table: String,
+    /// What the server is at.
+    pub phase: String,
+    /// How much of that is done, in percent, where the server can tell.
+    pub percent: Option<u8>,
+}
+
+impl std::fmt::Display for RunningBuild {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "index on {}.{}: {}", self.schema, self.table, self.phase)?;
+        match self.percent {
+            Some(percent) => write!(f, " {percent} %"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The indexes that are being built in the connected database; servers before 12 don't say.
+pub async fn running_builds(connection: &mut Connection) -> Result<Vec<RunningBuild>> {
+    if connection.version() < 120_000 {
+        return Ok(Vec::new());
+    }
+    let sql = "SELECT n.nspname AS schema, c.relname AS table, p.phase,
+           CASE WHEN p.tuples_total > 0 THEN least(100, p.tuples_done * 100 / p.tuples_total)
+                WHEN p.blocks_total > 0 THEN least(100, p.blocks_done * 100 / p.blocks_total) END AS percent
+         FROM pg_catalog.pg_stat_progress_create_index p JOIN pg_catalog.pg_class c ON c.oid = p.relid
+           JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE p.datname = pg_catalog.current_database() ORDER BY p.pid";
+    fetch(connection, sql).await
+}
+
 /// A stream of changes that the server sends.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Sender {

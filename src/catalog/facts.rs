@@ -115,7 +115,7 @@ pub async fn read(connection: &mut Connection) -> Result<Server> {
              JOIN (SELECT v.name, pg_catalog.array_agg(v.version) AS versions, 
                      pg_catalog.json_object_agg(v.version, {trusted}) AS superuser
                    FROM pg_catalog.pg_available_extension_versions v GROUP BY v.name) v ON v.name = e.name,
-               LATERAL (SELECT pg_catalog.array_agg(pg_catalog.btrim(l.name, ' "')) AS names
+               LATERAL (SELECT pg_catalog.array_agg(pg_catalog.btrim(l.name, ' \"')) AS names
                    FROM (VALUES ('extwlist.extensions'), ('rds.extensions')) s(setting),
                      pg_catalog.regexp_split_to_table(pg_catalog.current_setting(s.setting, true), ',') l(name)) w) AS extensions,
            (SELECT coalesce(pg_catalog.json_agg(DISTINCT l.collname), '[]'::json) FROM pg_catalog.pg_collation l

@@ -16,8 +16,7 @@ const SETTINGS: &str = "'array_nulls', 'backslash_quote', 'data_checksums', 'dat
     'lc_numeric', 'lc_time', 'maintenance_work_mem', 'max_wal_size', 'shared_preload_libraries', 'transform_null_equals'";
 
 /// Settings of extensions, which pg_settings doesn't show while their library isn't loaded.
-const EXTENSIONS_SETTINGS: &str =
-    "'aiven.pg_security_agent_reserved_roles'";
+const EXTENSIONS_SETTINGS: &str = "'aiven.pg_security_agent_reserved_roles'";
 
 /// The facts of one side.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]

@@ -3,6 +3,7 @@
 //! In: the process's arguments. Out: [`Arguments`], raw; each command resolves them once. Names are pg_dump's wherever
 //! pg_dump has the option.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -59,6 +60,24 @@ pub(super) struct Common {
     /// Say nothing but errors and results
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(super) quiet: bool,
+    /// Append all messages, and progress, to this file, with their times
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) log_file: Option<PathBuf>,
+    /// Form of the log file; without one, of the messages on standard error
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    pub(super) log_format: LogFormat,
+    /// A name for this migration that stands in every message
+    #[arg(long, global = true, value_name = "ID")]
+    pub(super) migration_id: Option<String>,
+}
+
+/// Form of messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogFormat {
+    /// Lines for people
+    Text,
+    /// One JSON object a line
+    Json,
 }
 
 /// The commands.
@@ -78,6 +97,28 @@ pub(super) enum Command {
     Schema(Schema),
     /// Remove what pgstream keeps on the servers for itself
     Cleanup(Cleanup),
+    /// Write manual pages, completions of a shell, or a dashboard for Grafana
+    #[command(subcommand)]
+    Generate(Generate),
+}
+
+/// `pgstream generate`.
+#[derive(Debug, Subcommand)]
+pub(super) enum Generate {
+    /// Write a manual page for pgstream and for each of its commands
+    Man {
+        /// Folder to write them into
+        #[arg(value_name = "DIR", default_value = ".")]
+        directory: PathBuf,
+    },
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Print a dashboard for Grafana that shows the metrics of --metrics-listen
+    Dashboard,
 }
 
 /// How a database is moved.
@@ -112,6 +153,9 @@ pub(super) struct Migrate {
     /// Only check, as pgstream check does
     #[arg(long, conflicts_with = "restart")]
     pub(super) validate: bool,
+    /// Serve metrics for Prometheus at this address (such as 127.0.0.1:9187)
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(super) metrics_listen: Option<SocketAddr>,
     /// Wait at most this long for a lock on a source table (such as 30s; a plain number is milliseconds)
     #[arg(long, value_name = "TIMEOUT", value_parser = duration, default_value = "30s")]
     pub(super) lock_wait_timeout: Duration,
@@ -253,6 +297,9 @@ pub(super) struct Cutover {
     /// Wait at most this long for that
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5min")]
     pub(super) timeout: Duration,
+    /// Serve metrics for Prometheus at this address (such as 127.0.0.1:9187)
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(super) metrics_listen: Option<SocketAddr>,
     /// Make the source database read-only first, and end the sessions that others have in it
     #[arg(long)]
     pub(super) make_source_read_only: bool,

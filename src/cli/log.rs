@@ -1,15 +1,13 @@
-//! What the program traces, in the form of all its messages, on standard error.
+//! What the program traces, handed to the printer like all its messages.
 
 use std::fmt;
-use std::io;
 
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Subscriber};
 use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
+use super::journal::Level;
 use super::ui::Ui;
 
 /// Sends what is traced to the printer: warnings, more with each `-v`, only errors with `-q`.
@@ -22,38 +20,29 @@ pub(super) fn start(ui: &Ui) {
         (false, 2) => LevelFilter::DEBUG,
         (false, _) => LevelFilter::TRACE,
     };
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(Lines(ui.clone()))
-        .event_format(Form)
-        .finish();
+    let subscriber = tracing_subscriber::registry().with(Printer(ui.clone()).with_filter(level));
     // A second call in one process finds the first one's subscriber, which is as good.
     let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
 /// `pgstream: debug: message (key=value, …)`.
-struct Form;
+struct Printer(Ui);
 
-impl<S, N> FormatEvent<S, N> for Form
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(&self, _: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+impl<S: Subscriber> Layer<S> for Printer {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let level = match *event.metadata().level() {
-            Level::ERROR => "error",
-            Level::WARN => "warning",
-            Level::INFO => "info",
-            Level::DEBUG => "debug",
-            Level::TRACE => "trace",
+            tracing::Level::ERROR => Level::Error,
+            tracing::Level::WARN => Level::Warning,
+            tracing::Level::INFO => Level::Info,
+            tracing::Level::DEBUG => Level::Debug,
+            tracing::Level::TRACE => Level::Trace,
         };
         let mut fields = Fields::default();
         event.record(&mut fields);
-        write!(out, "pgstream: {level}: {}", fields.message)?;
         if !fields.others.is_empty() {
-            write!(out, " ({})", fields.others.join(", "))?;
+            fields.message.push_str(&format!(" ({})", fields.others.join(", ")));
         }
-        writeln!(out)
+        self.0.trace(level, &fields.message);
     }
 }
 
@@ -78,29 +67,5 @@ impl Visit for Fields {
             "message" => self.message = value.to_owned(),
             name => self.others.push(format!("{name}={value}")),
         }
-    }
-}
-
-/// Hands each event's line to the printer.
-struct Lines(Ui);
-
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Line<'a>;
-
-    fn make_writer(&'a self) -> Line<'a> {
-        Line(&self.0)
-    }
-}
-
-struct Line<'a>(&'a Ui);
-
-impl io::Write for Line<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lines(&String::from_utf8_lossy(bytes));
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

@@ -8,7 +8,10 @@ mod check;
 mod cleanup;
 mod content;
 mod cutover;
+mod generate;
+mod journal;
 mod log;
+mod metrics;
 mod migrate;
 mod schema;
 mod server;
@@ -27,6 +30,7 @@ use clap::Parser;
 use crate::config::Environment;
 use crate::error::{Error, ErrorKind, Result};
 use args::{Arguments, Command};
+use journal::Journal;
 use servers::Servers;
 use ui::{Manner, Ui};
 
@@ -77,13 +81,33 @@ pub fn main() -> ExitCode {
         Err(message) => return refuse(&message),
     };
     let common = &arguments.common;
+    let json_format = common.log_format == args::LogFormat::Json;
     let ui = Ui::new(Manner {
         json: common.json,
         quiet: common.quiet,
         verbose: common.verbose,
         color: environment.wants_color(),
+        migration_id: common.migration_id.clone(),
+        json_messages: json_format && common.log_file.is_none(),
     });
+    let journal = common.log_file.as_deref().map(|path| Journal::open(path, json_format)).transpose();
+    let ui = match journal {
+        Ok(journal) => ui.with_journal(journal),
+        Err(error) => {
+            ui.error(&error);
+            return exit_code(error.kind());
+        }
+    };
     log::start(&ui);
+    if let Command::Generate(options) = &arguments.command {
+        return match generate::run(&ui, options) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                ui.error(&error);
+                exit_code(error.kind())
+            }
+        };
+    }
     let servers = Servers::new(common, &environment, &ui);
     servers.warn_of_passwords_in_sight();
     match run(&arguments.command, servers, &ui) {
@@ -109,7 +133,7 @@ fn exit_code(kind: ErrorKind) -> ExitCode {
 
 /// Prints clap's message: help and version to standard output, the rest to standard error in our form.
 fn refuse(message: &clap::Error) -> ExitCode {
-    let ui = Ui::new(Manner { json: false, quiet: false, verbose: 0, color: false });
+    let ui = Ui::new(Manner::default());
     if message.use_stderr() {
         ui.lines(&match message.kind() {
             clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => message.to_string(),
@@ -139,6 +163,8 @@ fn run(command: &Command, servers: Servers<'_>, ui: &Ui) -> Result<Outcome> {
             Command::Check(options) => stop::or_stopped(&stop, check::run(&context, options)).await,
             Command::Status(options) => stop::or_stopped(&stop, status::run(&context, options)).await,
             Command::Schema(options) => stop::or_stopped(&stop, schema::run(&context, options)).await,
+            // Needs no servers: see `main`.
+            Command::Generate(_) => Ok(Outcome::Done),
             Command::Cleanup(options) => stop::or_stopped(&stop, cleanup::run(&context, options)).await,
         }
     })

@@ -54,6 +54,22 @@ async fn every(target: &Config, source: Option<&Config>, excluded: &[String]) ->
     Ok(all)
 }
 
+/// What became of a migration's slot on its source, for who watches it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SlotHealth {
+    /// Bytes of write-ahead log that the source keeps for it.
+    pub(super) retained_bytes: u64,
+    /// Somebody reads it.
+    pub(super) active: bool,
+    /// It is of no more use, or gone.
+    pub(super) lost: bool,
+}
+
+/// Asks both servers; `None` where there is no stream, or the source doesn't answer.
+pub(super) async fn slot_health(target: &Config, source: &Config) -> Result<Option<SlotHealth>> {
+    Ok(read(target, Some(source)).await?.stream.and_then(|stream| stream.health()))
+}
+
 /// The object that automation reads.
 fn object(all: &[Status]) -> Value {
     let databases: Vec<_> = all

@@ -1,18 +1,20 @@
-//! The one printer: messages on standard error, results on standard output.
+//! The one printer: messages on standard error and in the log file, results on standard output.
 //!
-//! In: errors, warnings, notes, results. Out: text in the form of PostgreSQL's programs (`pgstream: error: …`), or with
+//! In: errors, warnings, notes, progress, results. Out: text in the form of PostgreSQL's programs (`pgstream: error: …`), or with
 //! `--json` one object on standard output. Nobody being there to read (a broken pipe) is no failure.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use indicatif::MultiProgress;
 use serde_json::{Value, json};
 
+use super::journal::{Journal, Level, Message};
 use crate::error::{Error, Result, io_reason};
 
-/// How much is said.
-#[derive(Debug, Clone, Copy)]
+/// How much is said, and in which form.
+#[derive(Debug, Clone, Default)]
 pub(super) struct Manner {
     /// `--json`.
     pub(super) json: bool,
@@ -22,6 +24,10 @@ pub(super) struct Manner {
     pub(super) verbose: u8,
     /// Colour on a terminal is welcome.
     pub(super) color: bool,
+    /// `--migration-id`.
+    pub(super) migration_id: Option<String>,
+    /// `--log-format json` without a log file: messages are objects, one a line.
+    pub(super) json_messages: bool,
 }
 
 /// The printer; clones print to the same place.
@@ -31,22 +37,34 @@ pub(super) struct Ui {
     terminal: bool,
     /// Progress bars on the terminal, which other lines have to go above of.
     bars: Arc<Mutex<Option<MultiProgress>>>,
+    /// The log file.
+    journal: Option<Arc<Journal>>,
+    /// How many warnings have been said.
+    warnings: Arc<AtomicU64>,
 }
 
-const RED: &str = "1;31";
-const MAGENTA: &str = "1;35";
 const CYAN: &str = "1;36";
 
 impl Ui {
     pub(super) fn new(manner: Manner) -> Ui {
-        let terminal = io::stderr().is_terminal();
+        let terminal = io::stderr().is_terminal() && !manner.json_messages;
         let manner = Manner { color: manner.color && terminal, ..manner };
-        Ui { manner, terminal, bars: Arc::default() }
+        Ui { manner, terminal, bars: Arc::default(), journal: None, warnings: Arc::default() }
+    }
+
+    /// The same with a log file.
+    pub(super) fn with_journal(self, journal: Option<Journal>) -> Ui {
+        Ui { journal: journal.map(Arc::new), ..self }
+    }
+
+    /// How many warnings have been said.
+    pub(super) fn warnings(&self) -> u64 {
+        self.warnings.load(Ordering::Relaxed)
     }
 
     /// How much is said.
-    pub(super) fn manner(&self) -> Manner {
-        self.manner
+    pub(super) fn manner(&self) -> &Manner {
+        &self.manner
     }
 
     /// Whether standard error is a terminal, where progress can be drawn.
@@ -79,12 +97,53 @@ impl Ui {
         }
     }
 
-    fn labelled(&self, label: &str, color: &str, text: &str) -> String {
-        if self.manner.color {
-            format!("pgstream: \x1b[{color}m{label}:\x1b[0m {text}\n")
-        } else {
-            format!("pgstream: {label}: {text}\n")
+    /// `pgstream: `, with the migration's id where it has one.
+    fn name(&self) -> String {
+        match &self.manner.migration_id {
+            Some(id) => format!("pgstream[{id}]: "),
+            None => "pgstream: ".to_owned(),
         }
+    }
+
+    fn labelled(&self, label: &str, color: &str, text: &str) -> String {
+        let name = self.name();
+        match (label, self.manner.color) {
+            ("", _) => format!("{name}{text}\n"),
+            (_, true) => format!("{name}\x1b[{color}m{label}:\x1b[0m {text}\n"),
+            (_, false) => format!("{name}{label}: {text}\n"),
+        }
+    }
+
+    /// Says something on standard error if `said`, and in the log file in any case.
+    fn say(&self, message: &Message<'_>, said: bool) {
+        let id = self.manner.migration_id.as_deref();
+        if message.level == Level::Warning {
+            self.warnings.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(journal) = &self.journal {
+            journal.write(message, id);
+        }
+        if !said {
+            return;
+        }
+        if self.manner.json_messages {
+            return self.lines(&message.object(id));
+        }
+        let text = match message.database {
+            Some(database) => format!("{database}: {}", message.text),
+            None => message.text.to_owned(),
+        };
+        let text = match message.sqlstate.filter(|_| self.manner.verbose > 0) {
+            Some(sqlstate) => format!("{sqlstate}: {text}"),
+            None => text,
+        };
+        let mut lines = self.labelled(message.level.label(), message.level.color(), &text);
+        for (label, text) in [("detail", message.detail), ("hint", message.hint)] {
+            for line in text.into_iter().flat_map(str::lines) {
+                lines.push_str(&self.labelled(label, CYAN, line));
+            }
+        }
+        self.lines(&lines);
     }
 
     /// An error that ends the run. With `--json` the same goes to standard output as `{"error": …}`.
@@ -104,25 +163,20 @@ impl Ui {
     /// An error that ends the work on one database.
     pub(super) fn failure(&self, error: &Error) {
         let sqlstate = error.sqlstate().map(|state| state.as_str().to_owned());
-        let statement = error.statement().filter(|_| self.manner.verbose > 0);
-        let mut text = match &sqlstate {
-            Some(state) if self.manner.verbose > 0 => {
-                self.labelled("error", RED, &format!("{state}: {error}"))
-            }
-            _ => self.labelled("error", RED, &error.to_string()),
+        let text = error.to_string();
+        let message = Message {
+            detail: error.detail(),
+            hint: error.hint(),
+            sqlstate: sqlstate.as_deref(),
+            ..Message::new(Level::Error, &text)
         };
-        for line in error.detail().into_iter().flat_map(str::lines) {
-            text.push_str(&self.labelled("detail", CYAN, line));
+        self.say(&message, true);
+        if self.manner.verbose == 0 || self.manner.json_messages {
+            return;
         }
-        for line in error.hint().into_iter().flat_map(str::lines) {
-            text.push_str(&self.labelled("hint", CYAN, line));
-        }
-        if let Some(context) = error.notice().and_then(|n| n.context()).filter(|_| self.manner.verbose > 0) {
-            for line in context.lines() {
-                text.push_str(&self.labelled("context", CYAN, line));
-            }
-        }
-        if let Some(statement) = statement {
+        let context = error.notice().and_then(|notice| notice.context()).unwrap_or_default();
+        let mut text: String = context.lines().map(|line| self.labelled("context", CYAN, line)).collect();
+        if let Some(statement) = error.statement() {
             text.push_str(&self.labelled("detail", CYAN, &format!("statement was: {statement}")));
         }
         self.lines(&text);
@@ -130,28 +184,39 @@ impl Ui {
 
     /// Something that may be wrong, and what to do about it.
     pub(super) fn warning(&self, text: &str, hint: Option<&str>) {
-        if self.manner.quiet {
-            return;
-        }
-        let mut lines = self.labelled("warning", MAGENTA, text);
-        if let Some(hint) = hint {
-            lines.push_str(&self.labelled("hint", CYAN, hint));
-        }
-        self.lines(&lines);
+        self.say(&Message { hint, ..Message::new(Level::Warning, text) }, !self.manner.quiet);
     }
 
     /// Something that is good to know.
     pub(super) fn note(&self, text: &str) {
-        if !self.manner.quiet {
-            self.lines(&format!("pgstream: {text}\n"));
-        }
+        self.say(&Message::new(Level::Note, text), !self.manner.quiet);
     }
 
     /// A hint that belongs to what was printed last.
     pub(super) fn hint(&self, text: &str) {
-        if !self.manner.quiet {
-            self.lines(&self.labelled("hint", CYAN, text));
-        }
+        self.say(&Message::new(Level::Hint, text), !self.manner.quiet);
+    }
+
+    /// What a migration reports of itself while it runs.
+    pub(super) fn report(&self, note: &crate::progress::Note) {
+        let level = if note.warning { Level::Warning } else { Level::Note };
+        let message = Message {
+            database: note.database.as_deref(),
+            hint: note.hint.as_deref(),
+            ..Message::new(level, &note.text)
+        };
+        self.say(&message, !self.manner.quiet);
+    }
+
+    /// How far the work is: a line where no bars can be, and for the log file.
+    pub(super) fn progress(&self, text: &str, numbers: Value) {
+        let message = Message { numbers: Some(numbers), ..Message::new(Level::Progress, text) };
+        self.say(&message, !self.manner.quiet && !self.terminal);
+    }
+
+    /// What is traced.
+    pub(super) fn trace(&self, level: Level, text: &str) {
+        self.say(&Message::new(level, text), true);
     }
 
     /// Writes a result to standard output, as it is.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pgstream_proto::lsn::Lsn;
+use serde_json::{Value, json};
 
 use super::size;
 use super::ui::Ui;
@@ -34,17 +35,7 @@ pub(super) async fn show<T>(ui: &Ui, progress: &Progress, work: impl Future<Outp
 }
 
 fn show_notes(ui: &Ui, progress: &Progress) {
-    for note in progress.take_notes() {
-        let text = match &note.database {
-            Some(database) => format!("{database}: {}", note.text),
-            None => note.text,
-        };
-        if note.warning {
-            ui.warning(&text, note.hint.as_deref());
-        } else {
-            ui.note(&text);
-        }
-    }
+    progress.take_notes().iter().for_each(|note| ui.report(note));
 }
 
 struct View {
@@ -76,19 +67,20 @@ impl View {
         let snapshot = progress.snapshot();
         let rate = self.rate(snapshot.bytes);
         match &self.bars {
-            Some(_) if elapsed < PATIENCE => {}
-            Some(bars) => {
+            Some(bars) if elapsed >= PATIENCE => {
                 ui.set_bars(Some(bars.all.clone()));
                 bars.draw(&snapshot, rate);
                 bars.draw_stream(&progress.stream().snapshot());
             }
-            None if elapsed >= self.next_line && !ui.manner().quiet => {
-                ui.note(&(line(&snapshot, rate) + &stream(&progress.stream().snapshot())));
-                // Every 10 seconds at first, then every half minute.
-                let step = if elapsed < Duration::from_secs(60) { 10 } else { 30 };
-                self.next_line = elapsed + Duration::from_secs(step);
-            }
-            None => {}
+            _ => {}
+        }
+        // Where bars are drawn, the line is for the log file alone.
+        if elapsed >= self.next_line {
+            let following = progress.stream().snapshot();
+            ui.progress(&(line(&snapshot, rate) + &stream(&following)), numbers(&snapshot, &following, rate));
+            // Every 10 seconds at first, then every half minute.
+            let step = if elapsed < Duration::from_secs(60) { 10 } else { 30 };
+            self.next_line = elapsed + Duration::from_secs(step);
         }
     }
 
@@ -153,7 +145,8 @@ impl Bars {
             self.items.set_length(now.items_total);
             self.items.set_position(now.items);
         }
-        self.active.set_message(now.active.join(", "));
+        let active: Vec<&str> = now.active.iter().chain(&now.builds).map(String::as_str).collect();
+        self.active.set_message(active.join(", "));
     }
 
     fn draw_stream(&self, now: &StreamSnapshot) {
@@ -161,6 +154,31 @@ impl Bars {
             self.active.set_message(stream(now).trim_start_matches(": ").to_owned());
         }
     }
+}
+
+/// The counters behind the line, for programs.
+fn numbers(now: &Snapshot, stream: &StreamSnapshot, rate: f64) -> Value {
+    let mut numbers = json!({
+        "phase": now.phase,
+        "databases_done": now.databases.0,
+        "databases": now.databases.1,
+        "bytes_done": now.bytes,
+        "bytes": now.bytes_total,
+        "bytes_per_second": rate.round(),
+        "parts_done": now.parts,
+        "parts": now.parts_total,
+        "items_done": now.items,
+        "items": now.items_total,
+        "active": now.active,
+        "builds": now.builds,
+    });
+    if stream.applied != Lsn::INVALID {
+        numbers["applied_lsn"] = json!(stream.applied.to_string());
+        numbers["source_lsn"] = json!(stream.source.to_string());
+        numbers["lag_bytes"] = json!(stream.source.0.saturating_sub(stream.applied.0));
+        numbers["transactions"] = json!(stream.transactions);
+    }
+    numbers
 }
 
 fn amounts(now: &Snapshot, rate: f64) -> String {

@@ -16,6 +16,7 @@ use super::large_object;
 use super::part::{SMALL, SMALL_PARTS, TableJob, copy_part};
 use super::post_data::{PostData, Work};
 use super::snapshot::{self, Snapshot};
+use crate::catalog::activity;
 use crate::catalog::server::rewritten;
 use crate::config::{Config, Side};
 use crate::ddl;
@@ -153,6 +154,8 @@ pub async fn run(
     for _ in 0..workers.index_jobs.max(1) {
         items.spawn(guarded(copy.clone(), abort.clone(), Kind::Items));
     }
+    let watching = abort.child_token();
+    let watcher = tokio::spawn(watch_builds(copy.clone(), watching.clone()));
     let mut failure = None;
     join(&mut rows, &abort, &mut failure).await;
     // The workers are joined, and their shares of it with them.
@@ -160,7 +163,48 @@ pub async fn run(
         snapshot.into_inner().release().await;
     }
     join(&mut items, &abort, &mut failure).await;
+    watching.cancel();
+    // It only looks; how it ends is nobody's trouble.
+    let _ = watcher.await;
     failure.map_or(Ok(()), Err)
+}
+
+/// How often the server is asked how far its indexes are; most are built in less.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Reports how far the indexes are that are being built, until it is told to end or the server can't be asked.
+async fn watch_builds(copy: Arc<Copy>, ended: CancellationToken) {
+    let mut session: Option<Connection> = None;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            () = ended.cancelled() => break,
+        }
+        if !copy.progress.is_active(&["index", "constraint"]) {
+            copy.progress.set_builds(Vec::new());
+            continue;
+        }
+        let builds = async {
+            let session = match &mut session {
+                Some(session) => session,
+                none => {
+                    none.insert(Connection::connect(&copy.target, Side::Target, &Settings::session()).await?)
+                }
+            };
+            activity::running_builds(session).await
+        };
+        match builds.await {
+            Ok(builds) => copy.progress.set_builds(builds.iter().map(ToString::to_string).collect()),
+            Err(error) => {
+                tracing::debug!(%error, "could not see how far indexes are");
+                break;
+            }
+        }
+    }
+    copy.progress.set_builds(Vec::new());
+    if let Some(session) = session {
+        session.close().await;
+    }
 }
 
 /// Joins every task of a set; the first that fails aborts the others. A failure outranks a stop.

@@ -28,6 +28,7 @@ pub struct Progress {
 struct Text {
     phase: &'static str,
     active: Vec<String>,
+    builds: Vec<String>,
     notes: Vec<Note>,
 }
 
@@ -73,6 +74,8 @@ pub struct Snapshot {
     pub items_total: u64,
     /// What workers are at, such as `copy public.film`.
     pub active: Vec<String>,
+    /// Indexes that are being built, with how far they are, such as `index on public.film: building index 45 %`.
+    pub builds: Vec<String>,
     /// Of a whole server's databases, those that are done with, and all.
     pub databases: (u64, u64),
 }
@@ -145,6 +148,16 @@ impl Progress {
         Active { progress: self, name }
     }
 
+    /// Says how far the indexes are that are being built, in place of what was said before.
+    pub fn set_builds(&self, builds: Vec<String>) {
+        self.text().builds = builds;
+    }
+
+    /// Whether a worker is at something whose name begins so.
+    pub fn is_active(&self, prefixes: &[&str]) -> bool {
+        self.text().active.iter().any(|name| prefixes.iter().any(|prefix| name.starts_with(prefix)))
+    }
+
     /// Something the operator should know now, shown once: one line, lower case, no full stop.
     pub fn note(&self, note: impl Into<String>) {
         let note = Note { database: None, warning: false, text: note.into(), hint: None };
@@ -206,6 +219,7 @@ impl Progress {
             sum.parts_total += one.parts_total;
             sum.items += one.items;
             sum.items_total += one.items_total;
+            sum.builds.extend(one.builds.iter().map(|build| format!("{}: {build}", child.name)));
             if !child.ended && !one.phase.is_empty() {
                 sum.active.push(format!("{}: {}", child.name, one.phase));
             }
@@ -226,6 +240,7 @@ impl Progress {
             items: load(&self.items),
             items_total: load(&self.items_total),
             active: text.active.clone(),
+            builds: text.builds.clone(),
             databases: (0, 0),
         }
     }

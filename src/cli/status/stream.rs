@@ -9,6 +9,7 @@ use pgstream_proto::lsn::Lsn;
 use serde_json::{Value, json};
 
 use super::super::size;
+use super::SlotHealth;
 use crate::catalog::activity::{Sender, seconds_since, sender};
 use crate::catalog::server::current_lsn;
 use crate::config::{Config, Side};
@@ -109,6 +110,16 @@ impl Stream {
     fn retained(&self) -> Option<u64> {
         let restart: Lsn = self.slot()?.restart_lsn.as_deref()?.parse().ok()?;
         Some(self.source.as_ref()?.written.0.saturating_sub(restart.0))
+    }
+
+    /// The slot's health; `None` where the source doesn't answer.
+    pub(super) fn health(&self) -> Option<SlotHealth> {
+        self.source.as_ref()?;
+        Some(SlotHealth {
+            retained_bytes: self.retained().unwrap_or_default(),
+            active: self.slot().is_some_and(|slot| slot.active),
+            lost: self.slot().is_none_or(|slot| slot.lost().is_some()),
+        })
     }
 
     /// What the operator should look at.

@@ -1,0 +1,177 @@
+//! What a migration says of itself: log files, events, metrics, bars; and what is made of the command line's definition.
+
+use serde_json::Value;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::harness::{Database, Pgstream, server};
+
+fn filled(major: u32, rows: u32) -> Database<'static> {
+    let source = server(major).create_database("source");
+    source.execute(&format!(
+        "CREATE TABLE numbers (id integer PRIMARY KEY, text text); CREATE TABLE no_key (a integer);
+         INSERT INTO numbers SELECT i, repeat('row ' || i, 20) FROM generate_series(1, {rows}) i"
+    ));
+    source
+}
+
+#[test]
+fn a_log_file_holds_every_message_with_its_time_and_the_migrations_id() {
+    let (source, target) = (filled(15, 10), server(17).create_database("target"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+    // The holder makes it wait, so that it says something.
+    let holder = source.hold("BEGIN; LOCK TABLE numbers IN ACCESS EXCLUSIVE MODE;");
+    let (text, json) = (log("text"), log("json"));
+    let run = |file: &str, format: &str| {
+        Pgstream::between("migrate", &source, &target)
+            .args([
+                "--method",
+                "auto",
+                "--log-file",
+                file,
+                "--log-format",
+                format,
+                "--migration-id",
+                "move-7",
+            ])
+            .args(["--lock-wait-timeout", "300ms"])
+            .run()
+    };
+    let said = run(&text, "text").expect_code(2).stderr;
+    assert!(said.lines().all(|line| line.starts_with("pgstream[move-7]: ")), "{said}");
+    run(&json, "json").expect_code(2);
+    drop(holder);
+    run(&text, "text").expect_code(0);
+    let lines = fs::read_to_string(&text).expect("the file is there");
+    for line in lines.lines() {
+        assert!(line.starts_with("20") && line.contains("Z [move-7] "), "{line}");
+    }
+    assert!(lines.contains("error: ") && lines.contains("hint: "), "{lines}");
+    assert!(lines.contains("warning: the source can't be followed"), "{lines}");
+    assert!(!lines.contains('\u{1b}'));
+    let events = fs::read_to_string(&json).expect("the file is there");
+    let events: Vec<Value> =
+        events.lines().map(|line| serde_json::from_str(line).expect("each line is an object")).collect();
+    assert!(events.iter().all(|event| event["migration_id"] == "move-7" && event["time"].is_string()));
+    let error = events.iter().find(|event| event["level"] == "error").expect("an error was logged");
+    assert!(error["hint"].is_string(), "{error}");
+
+    Pgstream::between("check", &source, &target)
+        .args(["--log-file", "/nonexistent/log"])
+        .run()
+        .expect_code(2)
+        .expect_words(&["could not open log file \"/nonexistent/log\": no such file"]);
+    let said =
+        Pgstream::new("status").args(["--target", "host=127.0.0.1 port=9", "--log-format", "json"]).run();
+    let event: Value = serde_json::from_str(said.stderr.lines().next().expect("a line")).expect("an object");
+    assert_eq!(event["level"], "error");
+}
+
+#[test]
+fn metrics_are_served_while_a_stream_is_followed() {
+    let (source, target) = (filled(16, 1000), server(18).create_database("target"));
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port is free").port();
+    let address = format!("127.0.0.1:{port}");
+    let running = Pgstream::between("migrate", &source, &target)
+        .args(["--replica-identity", "full", "--metrics-listen", &address, "--migration-id", "m1"])
+        .spawn();
+    let begun = Instant::now();
+    let database = target.name().to_owned();
+    let wanted = [
+        format!("pgstream_rows_done{{database=\"{database}\"}} 1000"),
+        format!("pgstream_transactions_total{{database=\"{database}\"}} 1"),
+        format!("pgstream_slot_active{{database=\"{database}\"}} 1"),
+        format!("pgstream_lag_bytes{{database=\"{database}\"}} "),
+        "migration_id=\"m1\"".to_owned(),
+    ];
+    let mut written = false;
+    loop {
+        let page = get(&address);
+        if wanted.iter().all(|line| page.contains(line)) {
+            break;
+        }
+        if page.contains("pgstream_lsn") && !written {
+            source.execute("INSERT INTO numbers VALUES (0, 'later')");
+            written = true;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(100), "{page}");
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    Pgstream::between("cutover", &source, &target).run().expect_code(0);
+    running.wait().expect_code(0);
+}
+
+/// The page of metrics; empty while nobody serves it.
+fn get(address: &str) -> String {
+    let mut page = String::new();
+    if let Ok(mut stream) = TcpStream::connect(address) {
+        let asked = write!(stream, "GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        // What can't be read this time is read the next.
+        let _ = asked.and_then(|()| stream.read_to_string(&mut page));
+    }
+    page
+}
+
+#[test]
+fn bars_fit_the_terminal_and_files_get_no_control_bytes() {
+    let source = filled(15, 60_000);
+    for columns in [80, 160] {
+        let target = server(17).create_database("target");
+        let command = format!(
+            "stty cols {columns} rows 24; exec {} migrate --method copy --source '{}' --target '{}'",
+            env!("CARGO_BIN_EXE_pgstream"),
+            source.uri(),
+            target.uri()
+        );
+        let output = Command::new("script")
+            .args(["-qec", &command, "/dev/null"])
+            .stdin(Stdio::null())
+            .output()
+            .expect("script of util-linux runs");
+        let drawn = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success() && drawn.contains("done: database"), "{drawn}");
+        for line in plain(&drawn).split(['\r', '\n']) {
+            assert!(line.chars().count() <= columns, "wider than {columns}: {line:?}");
+        }
+    }
+    let target = server(17).create_database("target");
+    let finished =
+        Pgstream::between("migrate", &source, &target).args(["--method", "copy"]).run().expect_code(0);
+    let said = format!("{}{}", finished.stdout, finished.stderr);
+    assert!(said.chars().all(|c| c == '\n' || !c.is_control()), "{said:?}");
+}
+
+/// Text without escape sequences.
+fn plain(drawn: &str) -> String {
+    let mut text = String::new();
+    let mut rest = drawn;
+    while let Some((before, after)) = rest.split_once('\u{1b}') {
+        text.push_str(before);
+        // A sequence ends at its first letter.
+        let end = after.find(|c: char| c.is_ascii_alphabetic()).map_or(after.len(), |at| at + 1);
+        // Moving the cursor begins a line anew.
+        text.push('\n');
+        rest = &after[end..];
+    }
+    text + rest
+}
+
+#[test]
+fn manual_pages_completions_and_the_dashboard_come_from_the_program() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().to_str().expect("UTF-8");
+    Pgstream::new("generate").args(["man", path]).run().expect_code(0);
+    let page = |name: &str| fs::read_to_string(Path::new(path).join(name)).expect("the page is there");
+    assert!(page("pgstream.1").contains("pgstream\\-migrate"), "{}", page("pgstream.1"));
+    assert!(page("pgstream-migrate.1").contains("\\-\\-exclude\\-database"));
+    let bash = Pgstream::new("generate").args(["completions", "bash"]).run().expect_code(0);
+    assert!(bash.stdout.contains("--exclude-database") && bash.stdout.contains("complete -F _pgstream"));
+    let dashboard = Pgstream::new("generate").args(["dashboard"]).run().expect_code(0);
+    let dashboard: Value = serde_json::from_str(&dashboard.stdout).expect("it is JSON");
+    assert!(dashboard["panels"].as_array().is_some_and(|panels| panels.len() > 5));
+}
