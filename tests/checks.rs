@@ -142,7 +142,10 @@ fn size_age_and_what_surrounds_the_databases_is_judged() {
         &findings(check(), "library \"pg_stat_statements\""),
         &["preloaded on the source and not on the target"],
     );
-    expect(&findings(check(), "target role \"postgres\""), &["stored as MD5", "scram-sha-256"]);
+    to.execute("SET password_encryption = 'md5'; CREATE ROLE old_way SUPERUSER LOGIN PASSWORD 'x'");
+    let old_way = target.uri_as("old_way", Some("x"), to.name());
+    let by_old_way = Pgstream::new("check").args(["--source", &from.uri(), "--target", &old_way]);
+    expect(&findings(by_old_way, "target role \"old_way\""), &["stored as MD5", "scram-sha-256"]);
     expect(&findings(check(), "source"), &["warning: holds 1 prepared transactions", "ROLLBACK PREPARED"]);
 
     Pgstream::between("migrate", &from, &to)

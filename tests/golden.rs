@@ -22,7 +22,7 @@ const FILTERS: &[(&str, &str)] = &[
     (r"(statement was: \w+).*", "$1 …"),
     // Progress, on a machine so slow that it is shown.
     (
-        r"(?m)^pgstream: (starting|connecting|checking|(reading|creating|copying|setting|granting|collecting|comparing) [a-z' ]+)(: .*)?\n",
+        r"(?m)^pgstream: (starting|connecting|checking|(reading|creating|copying|setting|granting|collecting|comparing|moving|waiting) [a-z' ]+)(: .*)?\n",
         "",
     ),
 ];
@@ -109,6 +109,31 @@ fn a_migration_is_told_from_beginning_to_end() {
     golden("cleanup_without_yes", between("cleanup"));
     golden("cleanup", between("cleanup").args(["--yes"]));
     golden("cleanup_of_nothing", between("cleanup").args(["--yes", "--json"]));
+}
+
+#[test]
+fn a_whole_server_is_told_in_one_object() {
+    let (source, target) = (Cluster::start(15, &Options::default()), Cluster::start(17, &Options::default()));
+    source.postgres().execute(
+        "CREATE ROLE boss; CREATE DATABASE app OWNER boss; CREATE DATABASE taken; CREATE DATABASE shut ALLOW_CONNECTIONS false",
+    );
+    source.database("app").execute("CREATE TABLE t (a integer); INSERT INTO t VALUES (1), (2)");
+    source.database("taken").execute("CREATE TABLE t (a integer)");
+    target.postgres().execute("CREATE DATABASE taken");
+    target.database("taken").execute("CREATE TABLE t (b text)");
+    let all = |command| {
+        let (from, to) = (source.uri("postgres"), target.uri("postgres"));
+        Pgstream::new(command).args(["--source", &from, "--target", &to, "--all-databases"])
+    };
+    let but_postgres = |command| all(command).args(["--exclude-database", "postgres"]);
+    golden("server_check_as_json", but_postgres("check").args(["--method", "copy", "--json"]));
+    golden("server_migrate_as_json", but_postgres("migrate").args(["--json"]));
+    golden("server_migrate", but_postgres("migrate"));
+    golden("server_verify_as_json", but_postgres("verify").args(["--json", "--data-only"]));
+    let status = || Pgstream::new("status").args(["--target", &target.uri("postgres"), "--all-databases"]);
+    golden("server_status", status());
+    golden("server_cleanup_as_json", all("cleanup").args(["--yes", "--json"]));
+    golden("server_status_of_nothing", status());
 }
 
 #[test]

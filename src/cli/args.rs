@@ -63,8 +63,8 @@ pub(super) struct Common {
     /// Append all messages, and progress, to this file, with their times
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) log_file: Option<PathBuf>,
-    /// Form of the log file; without one, of the messages on standard error
-    #[arg(long, global = true, value_enum, default_value = "text")]
+    /// Form of the log file (text, json); without one, of the messages on standard error
+    #[arg(long, global = true, value_enum, default_value = "text", hide_possible_values = true)]
     pub(super) log_format: LogFormat,
     /// A name for this migration that stands in every message
     #[arg(long, global = true, value_name = "ID")]
@@ -364,6 +364,9 @@ pub(super) struct Verify {
     /// Compare only rows, sequences and large objects
     #[arg(short = 'a', long, conflicts_with = "schema_only")]
     pub(super) data_only: bool,
+    /// While a run follows the source: wait at most this long for it to stand still at one position
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "1min")]
+    pub(super) timeout: Duration,
     #[command(flatten)]
     pub(super) databases: Databases,
     #[command(flatten)]

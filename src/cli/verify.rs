@@ -2,32 +2,39 @@
 
 use std::sync::Arc;
 
+use pgstream_proto::lsn::Lsn;
 use serde_json::json;
 
 use super::args::{self, Verify};
-use super::{Context, Outcome, size, view};
+use super::{Context, Outcome, size, stop, view};
 use crate::config::{Config, Side};
 use crate::ddl;
 use crate::error::{ErrorKind, Result};
-use crate::migrate::server;
+use crate::migrate::{position, server};
 use crate::progress::Progress;
 use crate::verify::{self, Difference, Options, Report};
 
 pub(super) async fn run(context: &Context<'_>, options: &Verify) -> Result<Outcome> {
     let source = context.servers.needed(Side::Source)?;
     let target = context.servers.needed(Side::Target)?;
+    let mut at_one_position = false;
     let outcome = if options.databases.all_databases {
         all(context, options, &source, &target).await?
     } else {
-        let (wanted, report) = compare(context, options, &source, &target).await?;
+        let Compared { wanted, report, position } = compare(context, options, &source, &target).await?;
+        at_one_position = position.is_some();
         if context.ui.manner().json {
-            context.ui.json(&object(&report))?;
+            context.ui.json(&object(&report, position))?;
         } else {
             context.ui.print(&text(&report, &wanted))?;
         }
         if report.differences.is_empty() { Outcome::Done } else { Outcome::Differences }
     };
-    if outcome == Outcome::Differences && !options.content.schema_only() && !context.ui.manner().json {
+    if outcome == Outcome::Differences
+        && !options.content.schema_only()
+        && !at_one_position
+        && !context.ui.manner().json
+    {
         context.ui.hint(
             "The two servers are not read at the same moment: rows and sequences that change on the source after the \
              copy differ.",
@@ -45,18 +52,18 @@ async fn all(context: &Context<'_>, options: &Verify, source: &Config, target: &
     for name in &listing.names {
         let compared = compare(context, options, &source.with_dbname(name), &target.with_dbname(name)).await;
         let one = match &compared {
-            Ok((_, report)) if report.differences.is_empty() => Outcome::Done,
+            Ok(one) if one.report.differences.is_empty() => Outcome::Done,
             Ok(_) => Outcome::Differences,
             Err(error) if error.kind() == ErrorKind::Stopped => Outcome::Stopped,
             Err(_) => Outcome::Failed,
         };
         outcome = outcome.worse(one);
         match compared {
-            Ok((wanted, report)) => {
+            Ok(Compared { wanted, report, position }) => {
                 if !ui.manner().json {
                     ui.print(&format!("database \"{name}\":\n{}", text(&report, &wanted)))?;
                 }
-                let mut object = object(&report);
+                let mut object = object(&report, position);
                 object["dbname"] = json!(name);
                 object["error"] = json!(null);
                 list.push(object);
@@ -81,20 +88,42 @@ async fn compare(
     options: &Verify,
     source: &Config,
     target: &Config,
-) -> Result<(Options, Report)> {
+) -> Result<Compared> {
     let progress = Arc::new(Progress::default());
     // The database's own properties are copied too; its name may differ. What was copied without rows is known from the migration.
     let mut ddl = ddl::Options { database: Some(target.dbname.clone()), ..options.content.options()? };
     ddl.selection.schema_only = false;
+    // Dropped when all is compared: its sessions hold the snapshots.
+    let held = if !options.content.schema_only() {
+        let hold = position::hold(source, target, options.timeout, &progress);
+        view::show(context.ui, &progress, stop::or_stopped(&context.stop, hold)).await?
+    } else {
+        None
+    };
     let wanted = Options {
         schema: !options.data_only,
         data: !options.content.schema_only(),
         jobs: options.jobs.map_or_else(args::default_jobs, usize::from),
         ddl,
+        snapshots: held.as_ref().map(|held| (held.source.clone(), held.target.clone())),
     };
     let work = verify::run(source, target, &wanted, &progress, &context.stop);
     let report = view::show(context.ui, &progress, work).await?;
-    Ok((wanted, report))
+    if let Some(held) = &held {
+        context.ui.note(&format!(
+            "both sides were read at {} of the source's log while the stream goes on; sequences and large objects come with the cutover",
+            held.lsn
+        ));
+    }
+    Ok(Compared { wanted, report, position: held.map(|held| held.lsn) })
+}
+
+/// What came of comparing one database.
+struct Compared {
+    wanted: Options,
+    report: Report,
+    /// Where in the source's log both sides were read.
+    position: Option<Lsn>,
 }
 
 fn text(report: &Report, options: &Options) -> String {
@@ -129,7 +158,7 @@ fn indented(statement: &str) -> String {
     statement.trim_end().replace('\n', "\n            ")
 }
 
-fn object(report: &Report) -> serde_json::Value {
+fn object(report: &Report, position: Option<Lsn>) -> serde_json::Value {
     let differences: Vec<_> = report
         .differences
         .iter()
@@ -140,6 +169,7 @@ fn object(report: &Report) -> serde_json::Value {
         .collect();
     json!({
         "equal": report.differences.is_empty(),
+        "lsn": position.map(|lsn| lsn.to_string()),
         "definitions": report.items,
         "tables": report.tables,
         "rows": report.rows,

@@ -124,8 +124,9 @@ impl Bars {
         let bar = |template: &str| all.add(ProgressBar::hidden().with_style(style(template)));
         let bars = Bars {
             phase: bar("{spinner} {msg} ({elapsed})"),
-            bytes: bar("  rows  [{bar:30}] {percent:>3}% {msg}"),
-            items: bar("  items [{bar:30}] {pos} of {len}"),
+            // A terminal of 80 columns must hold it: what is too long is cut, not wrapped.
+            bytes: bar("  rows  [{bar:20}] {percent:>3}% {wide_msg}"),
+            items: bar("  items [{bar:20}] {pos} of {len}"),
             active: bar("  {wide_msg}"),
             all: all.clone(),
         };

@@ -20,6 +20,7 @@ pub mod database;
 pub mod later;
 pub mod locks;
 mod point;
+pub mod position;
 mod relations;
 mod restart;
 pub mod roles;
@@ -326,7 +327,12 @@ impl Run<'_> {
             }
             self.turn = None;
             match self.follow(target, &migration).await? {
-                replication::Ended::Reached(_) => return Ok(Ended::HandedOver),
+                replication::Ended::Reached(position) => {
+                    self.revive(target).await?;
+                    if !self.stand_still(target, position).await? {
+                        return Ok(Ended::HandedOver);
+                    }
+                }
                 replication::Ended::Recopy(relation) => {
                     self.revive(target).await?;
                     self.forget_rows(target, relation).await?;

@@ -157,7 +157,7 @@ impl Run<'_> {
             state::set_phase(target, Phase::CatchUp).await?;
         }
         self.progress.set_phase("catching up");
-        let (until, asked) = watch::channel(None);
+        let (until, asked) = watch::channel(end_asked_for(target).await?);
         let enough = self.stop.child_token();
         let superseded = CancellationToken::new();
         let watcher = Watcher {
@@ -334,9 +334,8 @@ impl Watcher {
                 self.superseded.cancel();
             }
             if let Some(migration) = state::read(&mut target).await? {
-                if migration.cutover_lsn.is_some() && *self.until.borrow() != migration.cutover_lsn {
-                    self.until.send_replace(migration.cutover_lsn);
-                }
+                let until = end_asked_for(&mut target).await?;
+                self.until.send_if_modified(|now| std::mem::replace(now, until) != until);
                 let stream = self.progress.stream().snapshot();
                 let lag = stream.source.0.saturating_sub(stream.applied.0);
                 if migration.phase == Phase::CatchUp && stream.source != Lsn::INVALID && lag < IN_STEP {
@@ -360,4 +359,13 @@ impl Watcher {
             tokio::time::sleep(LOOK).await;
         }
     }
+}
+
+/// Where somebody wants the stream to end: a cutover, or for a while a comparison.
+async fn end_asked_for(target: &mut Connection) -> Result<Option<Lsn>> {
+    let cutover = state::read(target).await?.and_then(|migration| migration.cutover_lsn);
+    if cutover.is_some() {
+        return Ok(cutover);
+    }
+    Ok(state::pause(target).await?.map(|pause| pause.wanted))
 }

@@ -82,7 +82,7 @@ impl Options {
 pub enum Ended {
     /// It was asked to stop; the checkpoint stands at this position, durable.
     Stopped(Lsn),
-    /// Everything up to the position asked for is applied and durable.
+    /// Everything up to the position asked for is applied and durable, and nothing that committed after it.
     Reached(Lsn),
     /// The rows of this relation (its OID on the source) must be copied again under a new snapshot: a row moved between parts that were copied under
     /// different snapshots, and not all of its values are on the target. Nothing of that change is applied.
@@ -304,6 +304,13 @@ impl Attempt<'_> {
                 sent_at = message.sent_at();
                 let mut event = assembler.take(message)?;
                 while let Some(next) = event {
+                    let until = *self.until.borrow();
+                    if let (Event::Begin(begin), Some(until)) = (&next, until)
+                        && begin.final_lsn >= until
+                    {
+                        // All that is wanted came before; no transaction is open here.
+                        return self.end(&mut applier, Some(until)).await.map(Some);
+                    }
                     let committed = matches!(next, Event::Commit(_));
                     applier.apply(next, size).await?;
                     if committed && let Some(ended) = self.ended(&mut applier).await? {
@@ -323,20 +330,26 @@ impl Attempt<'_> {
     /// Whether following should end here, between two source transactions; what is applied is committed then, durably. A stop in the middle of a
     /// transaction leaves it to the next run.
     async fn ended(&mut self, applier: &mut Applier) -> Result<Option<Ended>, Halt> {
-        let until = *self.until.borrow();
-        let reached = until.is_some_and(|lsn| applier.position() >= lsn);
-        let stopped = self.stop.is_cancelled();
-        if !reached && !stopped {
+        let reached = self.until.borrow().filter(|lsn| applier.position() >= *lsn);
+        if reached.is_none() && !self.stop.is_cancelled() {
             return Ok(None);
         }
         if applier.is_in_transaction() {
             return Ok(Some(Ended::Stopped(applier.checkpoint())));
         }
+        self.end(applier, reached).await.map(Some)
+    }
+
+    /// Commits what is applied, durably; `reached` is the position asked for.
+    async fn end(&mut self, applier: &mut Applier, reached: Option<Lsn>) -> Result<Ended, Halt> {
         if applier.has_group() || applier.position() > applier.checkpoint() || !applier.is_durable() {
             applier.commit(true).await?;
         }
         let lsn = applier.checkpoint();
-        Ok(Some(if reached { Ended::Reached(lsn) } else { Ended::Stopped(lsn) }))
+        Ok(match reached {
+            Some(until) => Ended::Reached(lsn.max(until)),
+            None => Ended::Stopped(lsn),
+        })
     }
 }
 

@@ -147,6 +147,20 @@ pub async fn lock_holder(target: &mut Connection) -> Result<Option<String>> {
     Ok(holders(target, key()).await?.into_iter().next().map(|holder| holder.description))
 }
 
+/// Whether a session, be it this one, holds the advisory lock `key` of this database.
+pub(super) async fn is_held(target: &mut Connection, key: i64) -> Result<bool> {
+    let (high, low) = ((key >> 32).to_string(), (key & 0xffff_ffff).to_string());
+    let row = target
+        .query_one(
+            "SELECT EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.locktype = 'advisory' AND l.granted \
+               AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) \
+               AND l.classid::int8 = $1 AND l.objid::int8 = $2 AND l.objsubid = 1)",
+            &[Some(&high), Some(&low)],
+        )
+        .await?;
+    Ok(row.is_true(0))
+}
+
 struct Holder {
     pid: i32,
     /// It waits for its client, in a transaction or not.

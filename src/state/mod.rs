@@ -14,6 +14,7 @@
 //! | `part` | a piece of a table copied by one COPY | when planned (`pending`), with its COPY (`done`) |
 //! | `replica_identity` | a source table that was given REPLICA IDENTITY FULL for the stream | before it is given |
 //! | `omission` | something that stays behind, and why | when it is found |
+//! | `pause` | a comparison that wants the stream to stand still | by the comparison, and by the run that follows |
 //! | `checkpoint` | how far the stream is applied | with each applied batch |
 
 pub mod checkpoint;
@@ -21,6 +22,7 @@ mod item;
 mod lock;
 mod migration;
 mod part;
+mod pause;
 mod rate;
 
 pub use item::{
@@ -36,6 +38,7 @@ pub use part::{
     LARGE_OBJECTS, Part, PartProgress, Relation, Split, add_relation, claim, finish_part, forget_relation,
     part_progress, relations, rename_relation, reset_relation, snapshots,
 };
+pub use pause::{Pause, end_pause, pause, record_pause, request_pause};
 pub use rate::{Recent, recent_parts};
 
 use crate::error::Result;
@@ -98,6 +101,10 @@ const TABLES: &[&str] = &[
         table_name text NOT NULL,
         had_nothing boolean NOT NULL,
         PRIMARY KEY (schema_name, table_name))",
+    "CREATE TABLE pgstream.pause (
+        only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),
+        wanted pg_lsn NOT NULL,
+        reached pg_lsn)",
     "CREATE TABLE pgstream.omission (
         kind text NOT NULL,
         name text NOT NULL,

@@ -2,7 +2,7 @@
 //!
 //! In: both servers. Out: a [`Report`] that names every difference. Rows are counted and hashed inside the servers, so only
 //! sums travel. What may fail: either connection; what a role may not read is a difference of its own (`could not be
-//! compared`), never passed over. The two servers share no snapshot: what changes on the source meanwhile, differs.
+//! compared`), never passed over. Without [`Options::snapshots`] the two servers share no moment: what changes on the source meanwhile, differs.
 
 mod form;
 mod large_object;
@@ -24,6 +24,7 @@ use crate::ddl;
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
 use crate::schema::Database;
+use crate::sql::literal;
 use crate::wire::{Canceller, Connection, Settings};
 use rows::{Measure, Pair};
 
@@ -38,6 +39,8 @@ pub struct Options {
     pub jobs: usize,
     /// Which definitions were copied, and so are compared.
     pub ddl: ddl::Options,
+    /// Snapshots of source and target, exported by sessions that stay, at which both are read.
+    pub snapshots: Option<(String, String)>,
 }
 
 /// Something that is not the same on both sides.
@@ -86,7 +89,7 @@ pub async fn run(
     stop: &CancellationToken,
 ) -> Result<Report> {
     progress.set_phase("reading definitions");
-    let mut pair = Sessions::open(source, target).await?;
+    let mut pair = Sessions::open(source, target, options.snapshots.as_ref()).await?;
     // What was copied is compared, unless something else is asked for.
     let copied = copied(&mut pair.target).await.filter(|_| options.ddl.copies_everything());
     let wanted = match copied {
@@ -115,21 +118,24 @@ pub async fn run(
         let measure = Measure::of(&source_definition, &target_definition);
         pair.prepare(&measure).await?;
         let large_objects = wanted.selection.includes_large_objects();
-        compare_contents(
-            &mut pair,
-            &source_definition,
-            &target_definition,
-            &measure,
-            large_objects,
-            &mut report,
-        )
-        .await?;
+        // A stream carries neither sequences nor large objects: they come with the cutover.
+        if options.snapshots.is_none() {
+            compare_contents(
+                &mut pair,
+                &source_definition,
+                &target_definition,
+                &measure,
+                large_objects,
+                &mut report,
+            )
+            .await?;
+        }
         let pairs = rows::pairs(&source_definition, &target_definition, &mut report.differences);
         let total = pairs.iter().map(|pair| pair.bytes).sum();
         progress.set_phase("comparing rows");
         progress.set_parts(0, pairs.len() as u64, 0, total);
         report.tables = pairs.len() as u64;
-        let found = compare_rows(pair, pairs, &measure, options.jobs, progress, stop).await?;
+        let found = compare_rows(pair, pairs, &measure, options, progress, stop).await?;
         report.rows = found.rows;
         report.differences.extend(found.differences);
     }
@@ -174,13 +180,28 @@ struct Sessions {
 }
 
 impl Sessions {
-    async fn open(source: &Config, target: &Config) -> Result<Sessions> {
+    async fn open(
+        source: &Config,
+        target: &Config,
+        snapshots: Option<&(String, String)>,
+    ) -> Result<Sessions> {
         let settings = Settings::session();
-        let (source, target) = tokio::try_join!(
+        let (mut source, mut target) = tokio::try_join!(
             Connection::connect(source, Side::Source, &settings),
             Connection::connect(target, Side::Target, &settings)
         )?;
+        if let Some((here, there)) = snapshots {
+            tokio::try_join!(adopt(&mut source, here), adopt(&mut target, there))?;
+        }
         Ok(Sessions { source, target })
+    }
+
+    /// Begins the transactions under the snapshots anew.
+    async fn renew(&mut self, snapshots: Option<&(String, String)>, measure: &Measure) -> Result<()> {
+        let Some((here, there)) = snapshots else { return Ok(()) };
+        tokio::try_join!(self.source.execute("ROLLBACK"), self.target.execute("ROLLBACK"))?;
+        tokio::try_join!(adopt(&mut self.source, here), adopt(&mut self.target, there))?;
+        self.prepare(measure).await
     }
 
     async fn prepare(&mut self, measure: &Measure) -> Result<()> {
@@ -192,6 +213,12 @@ impl Sessions {
     fn cancellers(&self) -> [Canceller; 2] {
         [self.source.canceller(), self.target.canceller()]
     }
+}
+
+/// Puts a session's transaction under an exported snapshot.
+async fn adopt(session: &mut Connection, snapshot: &str) -> Result<()> {
+    session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+    session.execute(&format!("SET TRANSACTION SNAPSHOT {}", literal(snapshot))).await
 }
 
 /// What came of the comparison of rows.
@@ -206,11 +233,11 @@ async fn compare_rows(
     first: Sessions,
     pairs: Vec<Pair>,
     measure: &Measure,
-    jobs: usize,
+    options: &Options,
     progress: &Arc<Progress>,
     stop: &CancellationToken,
 ) -> Result<Found> {
-    let jobs = jobs.clamp(1, pairs.len().max(1));
+    let jobs = options.jobs.clamp(1, pairs.len().max(1));
     let (source, target) = (first.source.config().clone(), first.target.config().clone());
     let queue = Arc::new(Mutex::new(VecDeque::from(pairs)));
     let mut first = Some(first);
@@ -218,17 +245,17 @@ async fn compare_rows(
     for _ in 0..jobs {
         let (queue, progress, stop) = (queue.clone(), progress.clone(), stop.clone());
         let (source, target, measure) = (source.clone(), target.clone(), *measure);
-        let sessions = first.take();
+        let (sessions, snapshots) = (first.take(), options.snapshots.clone());
         workers.spawn(async move {
             let sessions = match sessions {
                 Some(sessions) => sessions,
                 None => {
-                    let mut sessions = Sessions::open(&source, &target).await?;
+                    let mut sessions = Sessions::open(&source, &target, snapshots.as_ref()).await?;
                     sessions.prepare(&measure).await?;
                     sessions
                 }
             };
-            work(sessions, &queue, &measure, &progress, &stop).await
+            work(sessions, snapshots.as_ref(), &queue, &measure, &progress, &stop).await
         });
     }
     let mut all = Found::default();
@@ -244,6 +271,7 @@ async fn compare_rows(
 
 async fn work(
     mut sessions: Sessions,
+    snapshots: Option<&(String, String)>,
     queue: &Mutex<VecDeque<Pair>>,
     measure: &Measure,
     progress: &Progress,
@@ -268,6 +296,10 @@ async fn work(
         progress.add_bytes(pair.bytes);
         progress.add_part(compared.rows);
         found.rows += compared.rows;
+        if compared.difference.is_some() {
+            // What could not be compared has ended the transaction that holds the snapshot.
+            sessions.renew(snapshots, measure).await?;
+        }
         found.differences.extend(compared.difference);
     }
     let Sessions { source, target } = sessions;

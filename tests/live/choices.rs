@@ -4,6 +4,7 @@ use super::{
     Pair, assert_equal, assert_source_is_clean, cutover, migrate, migrate_until_in_step, status, wait_until,
 };
 use crate::harness::{Cluster, Options, Pgstream};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const SMALL: &str =
     "CREATE TABLE t (id integer PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'a'), (2, 'b');
@@ -339,4 +340,34 @@ fn status_tells_the_positions_the_lag_and_the_slot() {
         .expect_code(0)
         .expect_words(&["nothing is known of the source"]);
     pair.source.start_again();
+}
+
+#[test]
+fn a_comparison_beside_a_running_stream_reads_both_sides_at_one_position() {
+    let pair = Pair::start(15, 17);
+    let (source, target) = pair.databases(
+        "CREATE TABLE counted (id integer PRIMARY KEY, n bigint NOT NULL);
+         INSERT INTO counted SELECT i, 0 FROM generate_series(1, 500) i",
+    );
+    let running = migrate_until_in_step(&source, &target, &[]);
+    // Every transaction changes every row, so that two positions differ everywhere.
+    let stop = AtomicBool::new(false);
+    let compared: Vec<_> = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                source.execute("UPDATE counted SET n = n + 1");
+            }
+        });
+        let verify = || Pgstream::between("verify", &source, &target).args(["--data-only", "--json"]).run();
+        let compared = (0..3).map(|_| verify()).collect();
+        stop.store(true, Ordering::Relaxed);
+        compared
+    });
+    for compared in compared {
+        compared.expect_code(0).expect_words(&["\"lsn\": \"", "\"rows\": 500", "while the stream goes on"]);
+    }
+    // The stream has gone on.
+    cutover(&source, &target).run().expect_code(0);
+    running.wait().expect_code(0);
+    assert_equal(&source, &target);
 }
