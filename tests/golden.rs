@@ -127,7 +127,7 @@ fn a_whole_server_is_told_in_one_object() {
     };
     let but_postgres = |command| all(command).args(["--exclude-database", "postgres"]);
     golden("server_check_as_json", but_postgres("check").args(["--method", "copy", "--json"]));
-    golden("server_migrate_as_json", but_postgres("migrate").args(["--json"]));
+    golden("server_migrate_as_json", but_postgres("migrate").args(["--json", "--quiet"]));
     golden("server_migrate", but_postgres("migrate"));
     golden("server_verify_as_json", but_postgres("verify").args(["--json", "--data-only"]));
     let status = || Pgstream::new("status").args(["--target", &target.uri("postgres"), "--all-databases"]);

@@ -17,17 +17,18 @@ pub(super) async fn run(context: &Context<'_>, options: &Cleanup) -> Result<Outc
     let target = context.servers.needed(Side::Target)?;
     let source = context.servers.named(Side::Source)?;
     if !options.databases.all_databases {
+        let name = target.dbname.clone();
         let (removed, left) = clean(context, options, target, source).await?;
-        return report(context, &removed, &left);
+        return report(context, &named(&name, removed), &named(&name, left));
     }
     let migrated = server::migrated(&target, &options.databases.excluded()?).await?;
     let (mut removed, mut left, mut failed) = (Vec::new(), Vec::new(), false);
     for name in &migrated.names {
         let source = source.as_ref().map(|source| source.with_dbname(name));
         match clean(context, options, target.with_dbname(name), source).await {
-            Ok((mut gone, mut stays)) => {
-                removed.append(&mut gone);
-                left.append(&mut stays);
+            Ok((gone, stays)) => {
+                removed.extend(named(name, gone));
+                left.extend(named(name, stays));
             }
             Err(error) => {
                 failed = true;
@@ -37,6 +38,16 @@ pub(super) async fn run(context: &Context<'_>, options: &Cleanup) -> Result<Outc
     }
     let outcome = report(context, &removed, &left)?;
     Ok(if failed { outcome.worse(Outcome::Failed) } else { outcome })
+}
+
+/// What is in or about one of the target's databases.
+struct Named {
+    dbname: String,
+    leftover: Leftover,
+}
+
+fn named(dbname: &str, leftovers: Vec<Leftover>) -> Vec<Named> {
+    leftovers.into_iter().map(|leftover| Named { dbname: dbname.to_owned(), leftover }).collect()
 }
 
 /// Cleans up one database; what was removed, and what is left on a source that can't be reached.
@@ -156,23 +167,29 @@ fn confirm(context: &Context<'_>, options: &Cleanup, found: &[Leftover]) -> Resu
 }
 
 /// Says what was removed, and what is left on a source that can't be reached.
-fn report(context: &Context<'_>, removed: &[Leftover], left: &[Leftover]) -> Result<Outcome> {
+fn report(context: &Context<'_>, removed: &[Named], left: &[Named]) -> Result<Outcome> {
     let ui = context.ui;
-    for leftover in left {
+    for Named { leftover, .. } in left {
         ui.warning(&format!("left, if it is still there: {leftover}"), Some(&leftover.statement()));
     }
     if ui.manner().json {
-        let objects = |leftovers: &[Leftover]| -> Vec<_> {
-            leftovers
-                .iter()
-                .map(|l| json!({ "side": l.side.to_string(), "kind": l.kind, "name": l.name }))
+        let objects = |list: &[Named]| -> Vec<_> {
+            list.iter()
+                .map(|Named { dbname, leftover: l }| {
+                    json!({ "dbname": dbname, "side": l.side.to_string(), "kind": l.kind, "name": l.name })
+                })
                 .collect()
         };
         ui.json(&json!({ "removed": objects(removed), "left": objects(left) }))?;
     } else if removed.is_empty() {
         ui.print("nothing to remove\n")?;
     } else {
-        ui.print(&removed.iter().map(|leftover| format!("removed {leftover}\n")).collect::<String>())?;
+        let several = removed.iter().any(|one| one.dbname != removed[0].dbname);
+        let line = |one: &Named| {
+            let database = if several { format!("database \"{}\": ", one.dbname) } else { String::new() };
+            format!("{database}removed {}\n", one.leftover)
+        };
+        ui.print(&removed.iter().map(line).collect::<String>())?;
     }
     Ok(if left.is_empty() { Outcome::Done } else { Outcome::Differences })
 }

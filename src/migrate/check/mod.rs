@@ -350,7 +350,7 @@ async fn read(from: &mut Connection, target: &mut Connection, wanted: &Wanted<'_
         0
     } else {
         let large_objects: HashSet<u32> = large_objects.into_iter().collect();
-        let wanted = catalog::server::large_objects(source).await?;
+        let wanted = catalog::server::large_objects(from).await?;
         wanted.iter().filter(|oid| large_objects.contains(oid)).count() as u64
     };
     let (source, selected, roles, mut unreadable, unreadable_large_objects, obstacles) = from_source;
