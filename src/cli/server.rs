@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::migrate::{is_whole, line, object};
+use super::ui::Ui;
 use super::{Context, Outcome, size};
 use crate::config::{Config, Side};
 use crate::error::{Error, ErrorKind, Result};
@@ -79,19 +80,13 @@ pub(super) fn report(context: &Context<'_>, options: &Options, outcome: ServerOu
         ui.json(&json!({
             "migration": summary(&databases),
             "migration_detail": details,
-            "passed_over": outcome.passed_over.iter().map(passed).collect::<Vec<_>>(),
+            "passed_over": passed_over(&outcome.passed_over),
             "roles": roles(made),
             "seconds": outcome.elapsed.as_secs_f64(),
         }))?;
         return Ok(ended);
     }
-    for passed in &outcome.passed_over {
-        let text = format!("database \"{}\" is passed over: {}", passed.name, passed.reason);
-        match &passed.hint {
-            Some(hint) => ui.warning(&text, Some(hint)),
-            None => ui.note(&text),
-        }
-    }
+    warn_of_passed_over(ui, &outcome.passed_over);
     for role in made.iter().filter(|made| made.outcome != ItemOutcome::Done) {
         let reason = role.reason.as_deref().unwrap_or_default();
         ui.warning(&format!("not on the target as on the source: {}: {reason}", role.item.key()), None);
@@ -126,6 +121,17 @@ pub(super) fn report(context: &Context<'_>, options: &Options, outcome: ServerOu
         );
     }
     Ok(ended)
+}
+
+/// Names the databases that nobody gets into; a provider's own are no reason to worry.
+pub(super) fn warn_of_passed_over(ui: &Ui, passed_over: &[PassedOver]) {
+    for passed in passed_over {
+        let text = format!("database \"{}\" is passed over: {}", passed.name, passed.reason);
+        match &passed.hint {
+            Some(hint) => ui.warning(&text, Some(hint)),
+            None => ui.note(&text),
+        }
+    }
 }
 
 /// The outcome of all together, for the exit code.
@@ -168,8 +174,11 @@ fn failed(name: &str, error: &Error) -> Value {
     })
 }
 
-fn passed(passed: &PassedOver) -> Value {
-    json!({ "dbname": passed.name, "reason": passed.reason, "hint": passed.hint })
+/// Databases that nobody gets into, for programs.
+pub(super) fn passed_over(list: &[PassedOver]) -> Value {
+    let one =
+        |passed: &PassedOver| json!({ "dbname": passed.name, "reason": passed.reason, "hint": passed.hint });
+    list.iter().map(one).collect()
 }
 
 /// What came of roles and memberships.

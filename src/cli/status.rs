@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::args;
 use super::{Context, Outcome, server, size};
-use crate::catalog::activity::{RunningCopy, running_copies};
+use crate::catalog::activity::{RunningBuild, RunningCopy, running_builds, running_copies};
 use crate::config::{Config, Side};
 use crate::ddl::NotCopied;
 use crate::error::{Error, Result};
@@ -92,6 +92,7 @@ struct Status {
     holder: Option<String>,
     tables: Vec<PartProgress>,
     running: Vec<RunningCopy>,
+    builds: Vec<RunningBuild>,
     recent: Option<state::Recent>,
     items: u64,
     omissions: Vec<NotCopied>,
@@ -112,6 +113,7 @@ async fn read(config: &Config, source: Option<&Config>) -> Result<Status> {
         holder: state::lock_holder(&mut target).await?,
         tables: state::part_progress(&mut target).await?,
         running: running_copies(&mut target).await?,
+        builds: running_builds(&mut target).await?,
         recent: state::recent_parts(&mut target).await?,
         items: state::items(&mut target).await?.len() as u64,
         omissions: state::omissions(&mut target).await?,
@@ -232,6 +234,7 @@ impl Status {
                 "elapsed_seconds": self.migration.elapsed_seconds,
                 "worker": self.holder,
                 "items_done": self.items,
+                "building": self.builds.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 "tables": sums.tables,
                 "tables_done": sums.tables_done,
                 "parts": sums.parts,
@@ -298,6 +301,7 @@ impl Status {
                 format!("{name}: {}, {}", size::count(copy.rows, "row", "rows"), size::bytes(copy.bytes)),
             ));
         }
+        rows.extend(self.builds.iter().map(|build| ("building", build.to_string())));
         rows.extend(self.stream.iter().flat_map(Stream::rows));
         for left in &self.omissions {
             rows.push(("skipped", format!("{} {}: {}", left.kind, left.name, left.reason)));
@@ -365,6 +369,7 @@ mod tests {
                 bytes_done: 50,
                 ..PartProgress::default()
             }],
+            builds: Vec::new(),
             running: vec![RunningCopy { schema: None, name: None, bytes: 80, rows: 3 }],
             recent: Some(state::Recent { bytes: 50, seconds: 10.0 }),
             items: 0,

@@ -6,6 +6,7 @@ use pgstream_proto::lsn::Lsn;
 use serde_json::json;
 
 use super::args::{self, Verify};
+use super::server::{passed_over, warn_of_passed_over};
 use super::{Context, Outcome, size, stop, view};
 use crate::config::{Config, Side};
 use crate::ddl;
@@ -78,7 +79,13 @@ async fn all(context: &Context<'_>, options: &Verify, source: &Config, target: &
         }
     }
     if ui.manner().json {
-        ui.json(&json!({ "equal": outcome == Outcome::Done, "databases": list }))?;
+        ui.json(&json!({
+            "equal": outcome == Outcome::Done,
+            "databases": list,
+            "passed_over": passed_over(&listing.passed_over),
+        }))?;
+    } else {
+        warn_of_passed_over(ui, &listing.passed_over);
     }
     Ok(outcome)
 }
