@@ -52,7 +52,7 @@ fn a_log_file_holds_every_message_with_its_time_and_the_migrations_id() {
         assert!(line.starts_with("20") && line.contains("Z [move-7] "), "{line}");
     }
     assert!(lines.contains("error: ") && lines.contains("hint: "), "{lines}");
-    assert!(lines.contains("warning: the source can't be followed"), "{lines}");
+    assert!(lines.contains("the source can't be followed"), "{lines}");
     assert!(!lines.contains('\u{1b}'));
     let events = fs::read_to_string(&json).expect("the file is there");
     let events: Vec<Value> =
