@@ -341,8 +341,8 @@ async fn read(from: &mut Connection, target: &mut Connection, wanted: &Wanted<'_
         Ok::<_, Error>((server, migration, database, large_objects))
     };
     let (from_source, from_target) = tokio::try_join!(from_source, from_target)?;
-    let mut missing = match source.version() / 10_000 < target_version / 10_000 {
-        true => catalog::builtin::missing(source, target).await?,
+    let mut missing = match from.version() / 10_000 < target_version / 10_000 {
+        true => catalog::builtin::missing(from, target).await?,
         false => Vec::new(),
     };
     let (mut server, migration, present, large_objects) = from_target;
