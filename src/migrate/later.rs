@@ -6,7 +6,7 @@
 //! # How a table joins while rows are being copied
 //! 1. It is added to the publication.
 //! 2. A temporary slot is made, which waits until all transactions have ended that were running, and dropped.
-//! 3. The publication is replaced by itself.
+//! 3. The table is taken out of the publication and added again, in one transaction.
 //! 4. Another temporary slot is made. The table is copied under its snapshot, and its changes are due from that slot's consistent point on.
 //!
 //! pgoutput asks whether a table is published as of each change. A transaction that changed the table before 1 comes without those changes,
@@ -14,7 +14,7 @@
 //! after 1 comes whole. So each change is either in the snapshot or in the stream, and in no case in both.
 //!
 //! 3 is for servers older than the minor releases of May 2025: having decoded a transaction of the first kind, they go on taking the table for not published,
-//! until the publication changes again. What 3 could meet in the same way has begun after 1.
+//! until the publication's entry for it changes again. What 3 could meet in the same way has begun after 1, and finds it published before and after.
 
 use std::collections::{HashMap, HashSet};
 
@@ -42,6 +42,11 @@ fn name(table: &ReplicationTable) -> String {
     format!("{}.{}", table.schema, table.name)
 }
 
+/// A table with rows, as the publication names it.
+fn named(table: &ReplicationTable) -> PublishedTable {
+    PublishedTable { schema: table.schema.clone(), name: table.name.clone(), partitioned: false }
+}
+
 /// OIDs of the relations that are planned.
 async fn planned(target: &mut Connection) -> Result<HashSet<u32>> {
     Ok(state::relations(target).await?.into_iter().map(|(relation, _, _)| relation.oid).collect())
@@ -62,7 +67,7 @@ impl Run<'_> {
         let (version, missing) = (source.version(), self.options.replica_identity);
         let changes = replication::changes(&tables, version, missing);
         let mut newcomers = Newcomers::default();
-        let mut added = false;
+        let mut added = Vec::new();
         let new = |table: &ReplicationTable| table.kind == "r" && !planned.contains(&table.oid);
         for (table, changes) in tables.iter().zip(changes).filter(|(table, _)| new(table)) {
             match changes {
@@ -86,13 +91,16 @@ impl Run<'_> {
                 Some(reason) => {
                     newcomers.refused.insert(table.oid, reason);
                 }
-                None => (newcomers.any, added) = (true, true),
+                None => {
+                    newcomers.any = true;
+                    added.push(named(table));
+                }
             }
         }
-        if added {
+        if !added.is_empty() {
             let created = self.create_slot(source, &format!("{slot}_copy"), true).await?;
             created.connection.close().await;
-            replication::touch_publication(source, publication).await?;
+            replication::add_again(source, publication, &added).await?;
         }
         Ok(newcomers)
     }
@@ -109,9 +117,7 @@ impl Run<'_> {
         if changes == Changes::PublishedWithFullIdentity {
             super::stream::give_full_identity(source, target, table).await?;
         }
-        let added =
-            PublishedTable { schema: table.schema.clone(), name: table.name.clone(), partitioned: false };
-        match replication::add_to_publication(source, publication, &added).await {
+        match replication::add_to_publication(source, publication, &named(table)).await {
             Ok(()) => {
                 self.progress.note(format!("table \"{}\" is new on the source, and joins", name(table)));
                 Ok(None)

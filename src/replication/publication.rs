@@ -107,11 +107,24 @@ pub async fn add_to_publication(source: &mut Connection, name: &str, table: &Pub
         .map_err(|e| e.context(format!("could not add table {table} to publication \"{name}\"")))
 }
 
-/// Replaces the publication by itself: a change that every walsender sees, at which it forgets what it knew of it.
-pub async fn touch_publication(source: &mut Connection, name: &str) -> Result<()> {
-    let truncate = if source.version() >= 110_000 { ", truncate" } else { "" };
-    let publish = format!("insert, update, delete{truncate}");
-    source.execute(&format!("ALTER PUBLICATION {} SET (publish = '{publish}')", ident(name))).await
+/// Takes tables out of the publication and adds them again, in one transaction: every walsender forgets what it knew of them, and none ever sees them
+/// unpublished.
+pub async fn add_again(source: &mut Connection, name: &str, tables: &[PublishedTable]) -> Result<()> {
+    let name = ident(name);
+    let tables: Vec<String> =
+        tables.iter().map(|table| format!("ONLY {}", qualified(&table.schema, &table.name))).collect();
+    let tables = tables.join(", ");
+    let statements = [
+        "BEGIN".to_owned(),
+        format!("ALTER PUBLICATION {name} DROP TABLE {tables}"),
+        format!("ALTER PUBLICATION {name} ADD TABLE {tables}"),
+        "COMMIT".to_owned(),
+    ];
+    let Err(failure) = source.pipeline(&statements).await else { return Ok(()) };
+    if !source.is_broken() && source.in_transaction() {
+        source.execute("ROLLBACK").await?;
+    }
+    Err(Error::from(failure).context(format!("could not change publication {name} on the source")))
 }
 
 /// Drops the publication if it is there.
