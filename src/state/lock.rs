@@ -24,7 +24,7 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// The session of a pgstream that was killed holds its lock until the server notices: at once when it is idle, after a second in a statement, or some
 /// more on a busy host.
-const NOTICED_IDLE: Duration = Duration::from_secs(2);
+const NOTICED_IDLE: Duration = Duration::from_millis(500);
 const NOTICED_ACTIVE: Duration = Duration::from_secs(12);
 
 /// How long sessions that were told to end may take.
