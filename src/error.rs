@@ -72,6 +72,11 @@ impl Error {
         Error::new(ErrorKind::Connection, what)
     }
 
+    /// The operator asked to stop.
+    pub fn stopped() -> Error {
+        Error::new(ErrorKind::Stopped, "stopped on request")
+    }
+
     /// An ErrorResponse of a server, verbatim, with its own detail, hint and context.
     pub fn server(notice: Notice) -> Error {
         let kind = match notice.sqlstate().class() {

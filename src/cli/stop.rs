@@ -7,7 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::ui::Ui;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 /// How long a clean stop may take: a server that has fallen silent answers no request to cancel.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -47,6 +47,6 @@ pub(super) async fn or_stopped<T>(
 ) -> Result<T> {
     tokio::select! {
         result = work => result,
-        () = stop.cancelled() => Err(Error::new(ErrorKind::Stopped, "stopped on request")),
+        () = stop.cancelled() => Err(Error::stopped()),
     }
 }

@@ -103,7 +103,7 @@ pub struct Config {
     known_as: Vec<String>,
 }
 
-/// TCP keepalives; `None` is the system's own value.
+/// TCP keepalives; `None` is what the connection string leaves to the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keepalives {
     /// Whether they are sent.

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Side};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::sql::qualified;
 use crate::wire::{Connection, Settings};
@@ -30,7 +30,7 @@ pub async fn analyze(
             let mut session = Connection::connect(&target, Side::Target, &Settings::session()).await?;
             while let Some((schema, name)) = tables.get(next.fetch_add(1, Ordering::Relaxed)) {
                 if stop.is_cancelled() {
-                    return Err(Error::new(ErrorKind::Stopped, "stopped on request"));
+                    return Err(Error::stopped());
                 }
                 let _active = progress.begin(format!("analyze {schema}.{name}"));
                 let statement = format!("ANALYZE {}", qualified(schema, name));

@@ -249,7 +249,7 @@ async fn guarded(copy: Arc<Copy>, abort: CancellationToken, kind: Kind) -> Resul
                 // A server that doesn't answer is left alone: its sessions end with their sockets.
                 let _ = tokio::time::timeout(Duration::from_secs(2), session.cancel()).await;
             }
-            return Err(Error::new(ErrorKind::Stopped, "stopped on request"));
+            return Err(Error::stopped());
         }
     };
     if result.is_err() {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::server::{Blocker, blockers, rewritten};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::schema::table::Table;
 use crate::sql::qualified;
@@ -53,7 +53,7 @@ pub async fn wait(
         }
         tokio::select! {
             () = tokio::time::sleep(TICK.min(limit)) => {}
-            () = stop.cancelled() => return Err(Error::new(ErrorKind::Stopped, "stopped on request")),
+            () = stop.cancelled() => return Err(Error::stopped()),
         }
     }
 }
@@ -100,7 +100,7 @@ pub(super) async fn share(
                 return Err(error.context(COULD_NOT));
             }
             if stop.is_cancelled() {
-                return Err(Error::new(ErrorKind::Stopped, "stopped on request"));
+                return Err(Error::stopped());
             }
             holder.execute("ROLLBACK TO locks").await?;
             let state = error.sqlstate();

@@ -338,7 +338,7 @@ impl Run<'_> {
                     self.forget_rows(target, relation).await?;
                 }
                 replication::Ended::Stopped(_) if self.stop.is_cancelled() => {
-                    return Err(Error::new(ErrorKind::Stopped, "stopped on request"));
+                    return Err(Error::stopped());
                 }
                 // The stream is as close as it was asked to be.
                 replication::Ended::Stopped(_) => {
@@ -481,7 +481,7 @@ impl Run<'_> {
 
     fn check_stop(&self) -> Result<()> {
         if self.stop.is_cancelled() {
-            return Err(Error::new(ErrorKind::Stopped, "stopped on request"));
+            return Err(Error::stopped());
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use pgstream_proto::lsn::Lsn;
 
 use super::Run;
 use crate::config::{Config, Side};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::replication::{self, SlotRequest};
 use crate::state::{self, Phase};
@@ -123,7 +123,7 @@ impl Run<'_> {
                 _ => return Ok(true),
             }
             if self.stop.is_cancelled() {
-                return Err(Error::new(ErrorKind::Stopped, "stopped on request"));
+                return Err(Error::stopped());
             }
             tokio::time::sleep(LOOK).await;
         }

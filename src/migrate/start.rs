@@ -9,7 +9,7 @@ use super::check::{self, Finding, Report, Severity, Wanted};
 use super::database::{self, Opened};
 use super::{Method, Options, Outcome, locks};
 use crate::config::Side;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::state;
 use crate::wire::{Connection, Settings};
@@ -22,7 +22,7 @@ pub async fn start(options: &Options, progress: &Arc<Progress>, stop: &Cancellat
     // Only reads, so it is simply given up.
     let checked = tokio::select! {
         checked = first_check(options, progress, stop) => checked,
-        () = stop.cancelled() => Err(stopped()),
+        () = stop.cancelled() => Err(Error::stopped()),
     };
     let report = checked.map_err(super::explain_stop)?;
     super::run(options, report, progress, stop).await
@@ -40,12 +40,8 @@ pub(super) async fn turn(
     tokio::select! {
         // Nobody closes it.
         permit = options.turns.clone().acquire_owned() => Ok(permit.ok()),
-        () = stop.cancelled() => Err(stopped()),
+        () = stop.cancelled() => Err(Error::stopped()),
     }
-}
-
-fn stopped() -> Error {
-    Error::new(ErrorKind::Stopped, "stopped on request")
 }
 
 /// The check before the first run touches anything; a run that resumes was checked when it began, and one that begins anew is checked

@@ -21,7 +21,7 @@ use crate::catalog;
 use crate::catalog::selection::Unmatched;
 use crate::config::{Config, Side};
 use crate::ddl;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::schema::Database;
 use crate::sql::literal;
@@ -289,7 +289,7 @@ async fn work(
                 // The servers would go on hashing until they notice that nobody listens. One that is gone needs no word.
                 let [source, target] = &cancellers;
                 let _ = tokio::join!(source.cancel(), target.cancel());
-                return Err(Error::new(ErrorKind::Stopped, "stopped on request"));
+                return Err(Error::stopped());
             }
         };
         drop(active);
