@@ -23,11 +23,12 @@ use super::{Ended, Method, Options, Outcome, Run, outcome, refuse_other_source, 
 use crate::catalog::server;
 use crate::config::Side;
 use crate::copy::{self, Failures};
-use crate::ddl::Section;
+use crate::ddl::{Plan, Section};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
 use crate::progress::Progress;
 use crate::replication;
+use crate::schema::Database;
 use crate::sql::ident;
 use crate::state::{self, Migration, Phase, checkpoint};
 use crate::wire::{Connection, Settings};
@@ -149,7 +150,7 @@ impl Run<'_> {
     fn reached(&self, ended: replication::Ended) -> Result<()> {
         match ended {
             replication::Ended::Reached(_) => Ok(()),
-            replication::Ended::Stopped(_) => Err(Error::new(ErrorKind::Stopped, "stopped on request")),
+            replication::Ended::Stopped(_) => Err(Error::stopped()),
             replication::Ended::Recopy(_) => {
                 Err(Error::failed("a table must be copied again before the cutover")
                     .with_hint("Run pgstream migrate again; it copies the table and goes on."))
@@ -166,15 +167,18 @@ impl Run<'_> {
     ) -> Result<()> {
         let migration =
             state::read(target).await?.ok_or_else(|| Error::failed("the migration's state is gone"))?;
-        if migration.phase < Phase::Cutover {
-            if let Err(error) = self.bring_over(&mut source, target, &migration, cutover).await {
-                return Err(self.back_out(source, target, error).await);
-            }
+        let plan = if migration.phase < Phase::Cutover {
+            let plan = match self.bring_over(&mut source, target, &migration, cutover).await {
+                Ok(plan) => plan,
+                Err(error) => return Err(self.back_out(source, target, error).await),
+            };
             state::set_phase(target, Phase::Cutover).await?;
+            plan
         } else {
             state::lock(target).await?;
-        }
-        self.make_held_items(&mut source, target).await?;
+            self.plan(&mut source, target).await?.1
+        };
+        self.make_held_items(target, &plan).await?;
         let (slot, publication) = names(&migration)?;
         self.progress.set_phase("dropping slot and publication");
         fault::step("drop slot", replication::drop_slot(&mut source, slot)).await?;
@@ -185,14 +189,21 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Everything that can be done again if a later step fails and the source goes on being written to.
+    /// What of the source is migrated, as it is now.
+    async fn plan(&self, source: &mut Connection, target: &mut Connection) -> Result<(Database, Plan)> {
+        let selected = scope::read(source, &self.options.ddl).await?;
+        scope::plan(target, selected, &self.options.ddl).await
+    }
+
+    /// Everything that can be done again if a later step fails and the source goes on being written to. The plan is that of the source as
+    /// it stands now.
     async fn bring_over(
         &self,
         source: &mut Connection,
         target: &mut Connection,
         migration: &Migration,
         cutover: &Cutover,
-    ) -> Result<()> {
+    ) -> Result<Plan> {
         if cutover.make_source_read_only {
             self.progress.set_phase("making the source read-only");
             state::set_source_read_only(target, true).await?;
@@ -202,8 +213,7 @@ impl Run<'_> {
         self.apply_the_rest(source, target, migration).await?;
         self.settle_tables(source, target, names(migration)?.1).await?;
         self.progress.set_phase("setting sequences");
-        let selected = scope::read(source, &self.options.ddl).await?;
-        let (mut database, plan) = scope::plan(target, selected, &self.options.ddl).await?;
+        let (mut database, plan) = self.plan(source, target).await?;
         database.sequences.retain(|sequence| !sequence.contents_left_out);
         fault::step("sequences", copy::copy_sequences(source, target, &database.sequences)).await?;
         if self.options.ddl.selection.includes_large_objects() {
@@ -217,7 +227,8 @@ impl Run<'_> {
             copy::apply_items(target, &refreshes, &Failures::default(), self.progress).await?;
         }
         self.progress.set_phase("collecting statistics");
-        self.analyze(target).await
+        self.analyze(target).await?;
+        Ok(plan)
     }
 
     /// After a failure: a source that was made read-only, by this run or one that was killed, is given back. The error then says what the
@@ -270,12 +281,10 @@ impl Run<'_> {
 
     /// Triggers, foreign keys and rules that would have acted on what was applied. What the source's stream brings after this would meet them,
     /// so nothing is applied any more.
-    async fn make_held_items(&self, source: &mut Connection, target: &mut Connection) -> Result<()> {
+    async fn make_held_items(&self, target: &mut Connection, plan: &Plan) -> Result<()> {
         self.progress.set_phase("creating triggers and foreign keys");
-        let selected = scope::read(source, &self.options.ddl).await?;
-        let (_, plan) = scope::plan(target, selected, &self.options.ddl).await?;
         let made = state::items(target).await?;
-        let held: Vec<_> = remaining(&plan, Section::PostData, &made)
+        let held: Vec<_> = remaining(plan, Section::PostData, &made)
             .into_iter()
             .filter(|item| acts_on_changes(item))
             .collect();

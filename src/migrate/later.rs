@@ -26,7 +26,7 @@ use crate::replication::{self, Changes, PublishedTable};
 use crate::schema::Database;
 use crate::schema::table::Table;
 use crate::sql::qualified;
-use crate::state;
+use crate::state::{self, Relation};
 use crate::wire::Connection;
 
 /// The tables with rows that the state tables don't know yet, as far as their changes could be followed.
@@ -171,23 +171,38 @@ pub async fn made_later(
 ) -> Result<Vec<String>> {
     let tables = scope::replication_tables(source, options).await?;
     let published = published_tables(source, publication).await?;
+    Ok(later(&tables, planned, &published))
+}
+
+/// The names of those of `tables` that are neither planned nor published.
+fn later(tables: &[ReplicationTable], planned: &HashSet<u32>, published: &HashSet<u32>) -> Vec<String> {
     let later = |table: &&ReplicationTable| {
         table.kind == "r"
             && !table.left_out
             && !planned.contains(&table.oid)
             && !published.contains(&table.oid)
     };
-    Ok(tables.iter().filter(later).map(name).collect())
+    tables.iter().filter(later).map(name).collect()
+}
+
+/// The relations of the state tables whose table has another name now: each with its new schema and name. `tables` are OIDs, schemas and names.
+fn renamed<'a>(
+    relations: Vec<(Relation, u32, u32)>,
+    tables: impl Iterator<Item = (u32, &'a str, &'a str)>,
+) -> Vec<(Relation, &'a str, &'a str)> {
+    let now: HashMap<u32, (&str, &str)> = tables.map(|(oid, schema, name)| (oid, (schema, name))).collect();
+    let moved = |(relation, _, _): (Relation, u32, u32)| {
+        let &(schema, name) = now.get(&relation.oid)?;
+        (schema != relation.schema || name != relation.name).then_some((relation, schema, name))
+    };
+    relations.into_iter().filter_map(moved).collect()
 }
 
 /// Refuses to copy on where a table of the source has another name than its copy: the rest of its rows, and its changes, would go elsewhere.
 pub(super) async fn refuse_renamed(target: &mut Connection, tables: &[Table]) -> Result<()> {
-    for (relation, _, _) in state::relations(target).await? {
-        let Some(table) = tables.iter().find(|table| table.oid == relation.oid) else { continue };
-        if (&table.schema, &table.name) == (&relation.schema, &relation.name) {
-            continue;
-        }
-        let (old, new) = (qualified(&relation.schema, &relation.name), qualified(&table.schema, &table.name));
+    let named = tables.iter().map(|table| (table.oid, table.schema.as_str(), table.name.as_str()));
+    if let Some((relation, schema, name)) = renamed(state::relations(target).await?, named).first() {
+        let (old, new) = (qualified(&relation.schema, &relation.name), qualified(schema, name));
         return Err(Error::new(
             ErrorKind::Blocked,
             format!("table {old} was renamed to {new} on the source while it was being copied"),
@@ -209,24 +224,22 @@ impl Run<'_> {
         target: &mut Connection,
         publication: &str,
     ) -> Result<()> {
-        for later in made_later(source, &self.options.ddl, &planned(target).await?, publication).await? {
+        let tables = scope::replication_tables(source, &self.options.ddl).await?;
+        let published = published_tables(source, publication).await?;
+        for later in later(&tables, &planned(target).await?, &published) {
             let reason =
                 "made on the source after the copy: neither its rows nor their changes are on the target";
             let (kind, reason) = ("TABLE".to_owned(), reason.to_owned());
             target.execute(&state::record_omission(&NotCopied { kind, name: later, reason })).await?;
         }
-        let tables = scope::replication_tables(source, &self.options.ddl).await?;
-        for (relation, _, _) in state::relations(target).await? {
-            let Some(table) = tables.iter().find(|table| table.oid == relation.oid) else { continue };
-            if (&table.schema, &table.name) == (&relation.schema, &relation.name) {
-                continue;
-            }
-            if state::rename_relation(target, relation.oid, &table.schema, &table.name).await? {
+        let named = tables.iter().map(|table| (table.oid, table.schema.as_str(), table.name.as_str()));
+        for (relation, schema, name) in renamed(state::relations(target).await?, named) {
+            if state::rename_relation(target, relation.oid, schema, name).await? {
                 continue;
             }
             let omission = NotCopied {
                 kind: "TABLE".to_owned(),
-                name: name(table),
+                name: format!("{schema}.{name}"),
                 reason: format!(
                     "renamed on the source: its rows are on the target under the old name {}",
                     qualified(&relation.schema, &relation.name)
