@@ -2,12 +2,11 @@
 //!
 //! `PGSTREAM_SCHEMA_SEEDS=200` runs that many seeds, `PGSTREAM_SCHEMA_SEED=7` that one.
 
-use crate::harness::{Pgstream, Random, compare, server};
+use crate::harness::{Pgstream, Random, compare, server, variable};
 
 #[test]
 fn random_schemas_arrive_as_they_are() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let seeds = match (number("PGSTREAM_SCHEMA_SEED"), number("PGSTREAM_SCHEMA_SEEDS")) {
+    let seeds = match (variable("PGSTREAM_SCHEMA_SEED"), variable("PGSTREAM_SCHEMA_SEEDS")) {
         (Some(seed), _) => seed..=seed,
         (None, Some(many)) => 1..=many,
         (None, None) => 3..=4,

@@ -10,6 +10,7 @@
 //! Everything lives in a folder of the test run (see [`run`]) that is removed, servers stopped, when the run ends,
 //! however it ends.
 
+mod changes;
 mod cluster;
 pub(crate) mod compare;
 
@@ -21,6 +22,7 @@ mod proxy;
 mod random;
 mod run;
 
+pub(crate) use changes::change;
 pub(crate) use cluster::{Auth, Cluster, Options, server};
 pub(crate) use database::Database;
 pub(crate) use fixture::fixture;
@@ -29,7 +31,7 @@ pub(crate) use pgstream::Finished;
 pub(crate) use pgstream::{Pgstream, Running};
 pub(crate) use programs::client;
 pub(crate) use proxy::{Proxy, Trouble};
-pub(crate) use random::Random;
+pub(crate) use random::{Random, variable};
 
 /// Every major that the tests run.
 pub(crate) const MAJORS: [u32; 9] = [10, 11, 12, 13, 14, 15, 16, 17, 18];

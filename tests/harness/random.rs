@@ -1,5 +1,10 @@
 //! Random choices that a seed repeats.
 
+/// A number from the environment, such as a seed.
+pub(crate) fn variable(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
 /// A small generator, so that a seed means the same everywhere (xorshift).
 pub(crate) struct Random(u64);
 

@@ -1,7 +1,7 @@
 //! Cutovers that fail, are stopped or are killed: the source is usable again, or the next cutover does what is left.
 
 use super::{assert_equal, assert_source_is_clean, cutover, migrate, migrate_until_in_step, wait_until};
-use crate::harness::{Database, Random, server};
+use crate::harness::{Database, Random, server, variable};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -17,14 +17,19 @@ fn pair() -> (Database<'static>, Database<'static>) {
     (source, target)
 }
 
+/// Asked from another database: a cutover ends the sessions of this one.
 fn read_only(source: &Database<'_>) -> bool {
-    source.value("SHOW default_transaction_read_only") == "on"
+    let sql = format!(
+        "SELECT EXISTS (SELECT FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase \
+         WHERE d.datname = '{}' AND s.setrole = 0 AND 'default_transaction_read_only=on' = ANY (s.setconfig))",
+        source.name()
+    );
+    source.cluster().postgres().value(&sql) == "t"
 }
 
 #[test]
 fn a_cutover_that_is_killed_at_any_moment_is_run_again_until_it_is_done() {
-    let seed = std::env::var("PGSTREAM_SEED").ok().and_then(|text| text.parse().ok());
-    let seed: u64 = seed.unwrap_or_else(|| u64::from(std::process::id()));
+    let seed = variable("PGSTREAM_SEED").unwrap_or_else(|| u64::from(std::process::id()));
     println!("PGSTREAM_SEED={seed}");
     let mut random = Random::new(seed);
     let (source, target) = pair();

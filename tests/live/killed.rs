@@ -6,19 +6,15 @@ use super::writer::{Ends, IN_PARTS, SCHEMA, write};
 use super::{
     Pair, assert_equal, assert_source_is_clean, cutover, migrate, migrate_until_in_step, status, wait_until,
 };
-use crate::harness::{Database, Random};
+use crate::harness::{Database, Random, variable};
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-fn variable(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
 #[test]
 fn whoever_dies_whenever_the_same_command_again_ends_equal() {
-    let seed = variable("PGSTREAM_SEED", u64::from(std::process::id()));
-    let rounds = variable("PGSTREAM_ROUNDS", 6);
+    let seed = variable("PGSTREAM_SEED").unwrap_or(u64::from(std::process::id()));
+    let rounds = variable("PGSTREAM_ROUNDS").unwrap_or(6);
     println!("PGSTREAM_SEED={seed} PGSTREAM_ROUNDS={rounds}");
     let pair = Pair::start(15, 16);
     let mut random = Random::new(seed);

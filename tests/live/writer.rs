@@ -1,7 +1,7 @@
 //! An application that writes to the source all the time.
 
 use super::Database;
-use crate::harness::Random;
+use crate::harness::{Random, change};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Every shape of table that the writer changes; `large` is cut into parts by key.
@@ -39,27 +39,14 @@ fn statement(random: &mut Random, major: u32) -> String {
     let (a, b) = (random.below(60), random.below(60));
     let far = 1 + random.below(60_000);
     match random.below(25) {
-        0 | 1 => format!(
-            "INSERT INTO keyed VALUES ({a}, 'v{b}', repeat('{b}', 3000)) ON CONFLICT (id) DO UPDATE SET v = excluded.v || '!'"
-        ),
-        2 => format!("UPDATE keyed SET v = 'u{b}' WHERE id = {a}"),
-        3 => format!(
-            "UPDATE keyed SET id = {b} + 100 WHERE id = {a} AND NOT EXISTS (SELECT FROM keyed WHERE id = {b} + 100)"
-        ),
-        4 => format!("DELETE FROM keyed WHERE id IN ({a}, {b} + 100)"),
-        5 | 6 => format!("INSERT INTO bare VALUES ({a}, {b} / 10.0, '{{\"a\": {b}}}'), ({a}, NULL, NULL)"),
-        7 => format!("UPDATE bare SET b = b + 1 WHERE ctid = (SELECT ctid FROM bare WHERE a = {a} LIMIT 1)"),
-        8 => format!("DELETE FROM bare WHERE ctid = (SELECT ctid FROM bare WHERE a >= {a} LIMIT 1)"),
+        which @ 0..=8 => change(which, a, b),
         9 | 10 => format!("UPDATE big SET v = 'w{b}' WHERE id BETWEEN {far} AND {far} + {a}"),
         11 => format!("DELETE FROM big WHERE id BETWEEN {far} AND {far} + 3"),
         12 => format!(
             "UPDATE big SET id = {far} + 100000 WHERE id = (SELECT max(id) FROM big WHERE id < {far}) \
              AND NOT EXISTS (SELECT FROM big WHERE id = {far} + 100000)"
         ),
-        13 => format!(
-            "INSERT INTO parent VALUES ({a}) ON CONFLICT DO NOTHING; INSERT INTO child VALUES ({b}, {a}) ON CONFLICT DO NOTHING"
-        ),
-        14 => format!("DELETE FROM child WHERE parent = {a}; DELETE FROM parent WHERE id = {a}"),
+        which @ (13 | 14) => change(which - 4, a, b),
         15 => format!(
             "INSERT INTO swapped VALUES ({a}, {a}) ON CONFLICT (id) DO NOTHING; UPDATE swapped SET k = 59 - k"
         ),

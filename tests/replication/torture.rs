@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::stream::Stream;
-use crate::harness::{Cluster, Options, Random};
+use crate::harness::{Cluster, Options, Random, change, variable};
 
 const SCHEMA: &str = "\
     CREATE TABLE keyed (id int PRIMARY KEY, v text, large text); ALTER TABLE keyed ALTER large SET STORAGE EXTERNAL; \
@@ -19,22 +19,9 @@ const SCHEMA: &str = "\
 fn statement(random: &mut Random) -> String {
     let (a, b) = (random.below(50), random.below(50));
     match random.below(16) {
-        0 | 1 => format!(
-            "INSERT INTO keyed VALUES ({a}, 'v{b}', repeat('{b}', 3000)) ON CONFLICT (id) DO UPDATE SET v = excluded.v || '!'"
-        ),
-        2 => format!("UPDATE keyed SET v = 'u{b}' WHERE id = {a}"),
-        3 => format!(
-            "UPDATE keyed SET id = {b} + 100 WHERE id = {a} AND NOT EXISTS (SELECT FROM keyed WHERE id = {b} + 100)"
-        ),
-        4 => format!("DELETE FROM keyed WHERE id IN ({a}, {b} + 100)"),
-        5 | 6 => format!("INSERT INTO bare VALUES ({a}, {b} / 10.0, '{{\"a\": {b}}}'), ({a}, NULL, NULL)"),
-        7 => format!("UPDATE bare SET b = b + 1 WHERE ctid = (SELECT ctid FROM bare WHERE a = {a} LIMIT 1)"),
-        8 => format!("DELETE FROM bare WHERE ctid = (SELECT ctid FROM bare WHERE a >= {a} LIMIT 1)"),
+        which @ 0..=8 => change(which, a, b),
         9 | 10 => format!("INSERT INTO log SELECT n, 'x' FROM generate_series(1, {}) n", a * a),
-        11 => format!(
-            "INSERT INTO parent VALUES ({a}) ON CONFLICT DO NOTHING; INSERT INTO child VALUES ({b}, {a}) ON CONFLICT DO NOTHING"
-        ),
-        12 => format!("DELETE FROM child WHERE parent = {a}; DELETE FROM parent WHERE id = {a}"),
+        which @ (11 | 12) => change(which - 2, a, b),
         13 => format!(
             "INSERT INTO uniq VALUES ({a}, {a}) ON CONFLICT (id) DO NOTHING; UPDATE uniq SET k = 49 - k"
         ),
@@ -64,14 +51,10 @@ fn transaction(random: &mut Random) -> String {
     sql
 }
 
-fn variable(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
 #[test]
 fn whatever_is_killed_whenever_nothing_is_lost_and_nothing_comes_twice() {
-    let seed = variable("PGSTREAM_SEED", u64::from(std::process::id()) * 7919 + 1);
-    let rounds = variable("PGSTREAM_ROUNDS", 12);
+    let seed = variable("PGSTREAM_SEED").unwrap_or(u64::from(std::process::id()) * 7919 + 1);
+    let rounds = variable("PGSTREAM_ROUNDS").unwrap_or(12);
     println!("PGSTREAM_SEED={seed} PGSTREAM_ROUNDS={rounds}");
     let settings = vec!["logical_decoding_work_mem = '64kB'".to_owned()];
     let source = Cluster::start(15, &Options { settings, ..Options::default() });
