@@ -12,6 +12,7 @@ use super::content::Content;
 use super::{Context, Outcome, check, metrics, server, size, stop, view};
 use crate::catalog::role::Scope;
 use crate::config::Side;
+use crate::ddl::NotCopied;
 use crate::error::Result;
 use crate::migrate::check::Limits;
 use crate::migrate::roles::{self, Roles};
@@ -115,14 +116,16 @@ pub(super) fn report(
         ui.json(&object)?;
     } else {
         for left in &outcome.omissions {
-            ui.warning(
-                &format!("not on the target as on the source: {} {}: {}", left.kind, left.name, left.reason),
-                None,
-            );
+            ui.warning(&left_out(left), None);
         }
         ui.print(&(server::passwords(options.roles.made()) + &line(&options.source.dbname, outcome)))?;
     }
     Ok(if is_whole(outcome) { Outcome::Done } else { Outcome::Differences })
+}
+
+/// What is said of something that is not on the target as on the source.
+pub(super) fn left_out(left: &NotCopied) -> String {
+    format!("not on the target as on the source: {} {}: {}", left.kind, left.name, left.reason)
 }
 
 /// What is left out was said, and counted, by the run that did the work.

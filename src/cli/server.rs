@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::migrate::{is_whole, line, object};
+use super::migrate::{is_whole, left_out, line, object};
 use super::ui::Ui;
 use super::{Context, Outcome, size};
 use crate::config::{Config, Side};
@@ -96,11 +96,7 @@ pub(super) fn report(context: &Context<'_>, options: &Options, outcome: ServerOu
         match result {
             Ok(outcome) => {
                 for left in &outcome.omissions {
-                    let what = format!(
-                        "not on the target as on the source: {} {}: {}",
-                        left.kind, left.name, left.reason
-                    );
-                    ui.warning(&format!("{name}: {what}"), None);
+                    ui.warning(&format!("{name}: {}", left_out(left)), None);
                 }
                 text.push_str(&format!("{:<12} {}", outcome.method, line(&name, &outcome)));
             }
