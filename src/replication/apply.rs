@@ -6,12 +6,13 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pgstream_proto::lsn::Lsn;
 use pgstream_proto::pgoutput::Relation;
 use pgstream_proto::timestamp::Timestamp;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::assemble::Event;
 use super::batch::{Group, Position, Run};

@@ -1,10 +1,11 @@
 //! When a group of source transactions becomes a commit on the target, and when inserts become a COPY. Pure but for the clock.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pgstream_proto::lsn::Lsn;
 use pgstream_proto::pgoutput::Tuple;
 use pgstream_proto::timestamp::Timestamp;
+use tokio::time::Instant;
 
 /// A group is committed at the first commit of the source past one of these; a group of one transaction may be larger.
 const MOST_CHANGES: u64 = 10_000;

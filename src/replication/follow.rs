@@ -156,6 +156,7 @@ pub async fn follow(
         progress.add_reconnect();
         tracing::warn!("{error}; trying again in {} ms", wait.as_millis());
         tokio::select! {
+            biased;
             () = stop.cancelled() => return Ok(Ended::Stopped(best)),
             () = tokio::time::sleep(wait) => {}
         }
@@ -259,7 +260,7 @@ impl Attempt<'_> {
                 {
                     // Far behind the source, more will come at once, and few commits do more than early ones.
                     let more = match applier.full_at().filter(|_| applier.is_behind(sent_at)) {
-                        Some(full_at) => tokio::time::timeout_at(full_at.into(), chunks.recv()).await,
+                        Some(full_at) => tokio::time::timeout_at(full_at, chunks.recv()).await,
                         None => Ok(None),
                     };
                     match more {
@@ -286,6 +287,9 @@ impl Attempt<'_> {
                         None
                     };
                     tokio::select! {
+                        biased;
+                        () = self.stop.cancelled(), if !self.stop.is_cancelled() => continue,
+                        Ok(()) = self.until.changed() => continue,
                         chunk = chunks.recv() => match chunk {
                             Some(chunk) => chunk,
                             None => return Ok(None),
@@ -295,8 +299,6 @@ impl Attempt<'_> {
                             idle_stored = Instant::now();
                             continue;
                         }
-                        () = self.stop.cancelled(), if !self.stop.is_cancelled() => continue,
-                        Ok(()) = self.until.changed() => continue,
                     }
                 }
             };

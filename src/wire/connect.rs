@@ -266,6 +266,11 @@ pub(super) async fn open(config: &Config, endpoint: &Endpoint) -> Result<Socket>
     let refused = |e: std::io::Error| Error::connection(io_reason(&e));
     let mut tcp = match &endpoint.place {
         Place::Unix(path) => {
+            #[cfg(test)]
+            if let Some(connected) = super::simulated::connect(path) {
+                let stream = Stream::Simulated(connected.map_err(refused)?);
+                return Ok(Socket { stream, server_end_point: None });
+            }
             let socket = unix_socket(path).await.map_err(refused)?;
             if let Some(peer) = &config.required_peer {
                 let uid = socket.peer_cred().map_err(refused)?.uid();

@@ -17,6 +17,8 @@ mod copy_both;
 mod pipeline;
 mod row;
 mod settings;
+#[cfg(test)]
+pub(crate) mod simulated;
 mod stream;
 mod tls;
 

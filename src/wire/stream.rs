@@ -15,6 +15,8 @@ pub(super) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
     Tls(Box<TlsStream<TcpStream>>),
+    #[cfg(test)]
+    Simulated(tokio::io::DuplexStream),
 }
 
 macro_rules! delegate {
@@ -23,6 +25,8 @@ macro_rules! delegate {
             Stream::Tcp($inner) => $call,
             Stream::Unix($inner) => $call,
             Stream::Tls($inner) => $call,
+            #[cfg(test)]
+            Stream::Simulated($inner) => $call,
         }
     };
 }
