@@ -301,7 +301,7 @@ pub(super) async fn open(config: &Config, endpoint: &Endpoint) -> Result<Socket>
         }
     };
     if !encrypted {
-        return Ok(Socket { stream: Stream::Tcp(tcp), server_end_point: None });
+        return Ok(Socket { stream: Stream::Tcp(tcp.into()), server_end_point: None });
     }
     let tls::Negotiated { stream, server_end_point } =
         tls::handshake(tcp, &config.tls, &endpoint.host, direct).await?;

@@ -80,6 +80,11 @@ impl CopyBoth {
         !self.connection.outbound.is_empty()
     }
 
+    /// Is not woken by what arrives until the next [`CopyBoth::exchange`].
+    pub fn leave_alone(&mut self) -> Result<()> {
+        self.connection.stream.leave_alone().map_err(|e| self.connection.lost(&e))
+    }
+
     /// Sends what is queued and takes in what arrives, unless `read` is false: a reader that can't keep up leaves the rest with the server. Ends
     /// when anything has arrived, or when all is sent and nothing is to be read. Cancel safe.
     ///

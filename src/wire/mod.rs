@@ -20,6 +20,7 @@ mod settings;
 #[cfg(test)]
 pub(crate) mod simulated;
 mod stream;
+mod tcp;
 mod tls;
 
 pub use cancel::Canceller;

@@ -6,15 +6,17 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio_rustls::client::TlsStream;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
+use super::tcp::Tcp;
+
 /// A connected socket, encrypted or not.
 pub(super) enum Stream {
-    Tcp(TcpStream),
+    Tcp(Tcp),
     Unix(UnixStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Tcp>>),
     #[cfg(test)]
     Simulated(tokio::io::DuplexStream),
 }
@@ -58,6 +60,15 @@ const READ_SIZE: usize = 256 * 1024;
 pub(super) const MOST_KEPT: usize = 4 << 20;
 
 impl Stream {
+    /// Is not woken by what arrives until it is used again, where the kind of socket allows it. What has been taken in is still there.
+    pub(super) fn leave_alone(&mut self) -> io::Result<()> {
+        match self {
+            Stream::Tcp(tcp) => tcp.leave_alone(),
+            Stream::Tls(tls) => tls.get_mut().0.leave_alone(),
+            _ => Ok(()),
+        }
+    }
+
     /// Reads what there is, appended to `inbound`; an end of the stream is an error. Cancel safe.
     pub(super) async fn fill(&mut self, inbound: &mut BytesMut) -> io::Result<()> {
         std::future::poll_fn(|cx| self.poll_fill(cx, inbound)).await
