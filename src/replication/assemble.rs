@@ -125,10 +125,10 @@ impl Assembler {
     /// Takes the next message. After every call, [`Assembler::next`] gives what else there is before the next message is due. A transaction that
     /// begins to be streamed is passed on as it comes if it may `go_ahead`.
     pub(super) fn take(&mut self, message: StreamMessage, go_ahead: bool) -> Result<Option<Event>> {
-        let event = match message {
+        match message {
             StreamMessage::PrimaryKeepalive { wal_end, .. } => {
-                let idle = self.open.is_none() && self.chunk.is_none();
-                idle.then_some(Event::Idle(wal_end))
+                let idle = self.open.is_none() && self.chunk.is_none() && self.ahead.is_none();
+                Ok(idle.then_some(Event::Idle(wal_end)))
             }
             StreamMessage::XLogData { data, .. } => match self.chunk {
                 Some(top) if !matches!(data.first(), Some(b'E')) => {
@@ -137,7 +137,7 @@ impl Assembler {
                         false => None,
                     };
                     self.hold(top, data)?;
-                    return Ok(event);
+                    Ok(event)
                 }
                 _ => {
                     let decoded = self.decoder.decode(data).map_err(malformed)?;
@@ -146,16 +146,15 @@ impl Assembler {
                         self.then = self.on(decoded.message, false)?;
                         return Ok(Some(Event::Back));
                     }
-                    self.on(decoded.message, go_ahead && self.ahead.is_none())?
+                    self.on(decoded.message, go_ahead && self.ahead.is_none())
                 }
             },
-        };
-        // A source that has nothing more to send waits for the transaction's end; nothing that is committed should wait with it.
-        if matches!(event, Some(Event::Idle(_))) && self.ahead.take().is_some() {
-            self.then = event;
-            return Ok(Some(Event::Back));
         }
-        Ok(event)
+    }
+
+    /// Lets the transaction that is passed on as it comes wait for its commit instead.
+    pub(super) fn go_back(&mut self) {
+        self.ahead = None;
     }
 
     /// Whether the transaction that is passed on can't be passed on any more: another one is to be applied before it, or not all of

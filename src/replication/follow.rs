@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use pgstream_proto::lsn::Lsn;
 use pgstream_proto::pgoutput::ProtocolVersion;
+use pgstream_proto::replication::StreamMessage;
 use pgstream_proto::timestamp::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -89,6 +90,10 @@ pub enum Ended {
     /// different snapshots, and not all of its values are on the target. Nothing of that change is applied.
     Recopy(u32),
 }
+
+/// How long a transaction that is applied ahead of its commit may be silent: one that the source is still at work on should not keep locks on the
+/// target.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// First and longest wait before another try.
 const WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -261,6 +266,7 @@ impl Attempt<'_> {
         mut chunks: mpsc::Receiver<Chunk>,
     ) -> Result<Option<Ended>, Halt> {
         let mut idle_stored = Instant::now();
+        let mut last_data = Instant::now();
         let mut sent_at = Timestamp(0);
         loop {
             let chunk = match chunks.try_recv() {
@@ -288,10 +294,18 @@ impl Attempt<'_> {
                     } else if let Some(ended) = self.ended(&mut applier).await? {
                         return Ok(Some(ended));
                     }
-                    let due = self.due(&mut applier, idle_stored);
+                    let due = match applier.is_ahead() {
+                        true => Some(last_data + SILENCE),
+                        false => self.due(&mut applier, idle_stored),
+                    };
                     if due.is_some_and(|due| due <= Instant::now()) {
-                        applier.commit(true).await?;
-                        idle_stored = Instant::now();
+                        if applier.is_ahead() {
+                            assembler.go_back();
+                            applier.go_back().await?;
+                        } else {
+                            applier.commit(true).await?;
+                            idle_stored = Instant::now();
+                        }
                         continue;
                     }
                     tokio::select! {
@@ -306,6 +320,9 @@ impl Attempt<'_> {
                     }
                 }
             };
+            if chunk.messages.iter().any(|(message, _)| matches!(message, StreamMessage::XLogData { .. })) {
+                last_data = Instant::now();
+            }
             for (message, size) in chunk.messages {
                 sent_at = message.sent_at();
                 let go_ahead = self.may_go_ahead && applier.may_go_ahead(sent_at);
@@ -329,7 +346,7 @@ impl Attempt<'_> {
                     event = assembler.next()?;
                 }
             }
-            if !applier.is_in_transaction()
+            if (applier.is_ahead() || !applier.is_in_transaction())
                 && let Some(ended) = self.ended(&mut applier).await?
             {
                 return Ok(Some(ended));
