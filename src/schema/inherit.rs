@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::table::{ColumnDefault, Table};
+use super::table::{ColumnDefault, RelationName, Table};
 
 /// Settles the columns of tables that inherit. `tables` must hold the parents too.
 ///
@@ -80,6 +80,26 @@ pub fn settle(tables: &mut [Table], version: u32) {
         }
     }
     say_ambiguous_names(tables);
+}
+
+/// The parents of each table that inherits, by OID.
+pub type Parents<'a> = HashMap<u32, &'a [RelationName]>;
+
+/// Whose children the tables are.
+pub fn parents(tables: &[Table]) -> Parents<'_> {
+    let children = tables.iter().filter(|table| !table.parents.is_empty());
+    children.map(|table| (table.oid, table.parents.as_slice())).collect()
+}
+
+/// The tables above one, up to those that inherit from none.
+pub fn ancestors(parents: &Parents<'_>, table: u32) -> HashSet<u32> {
+    let mut found = HashSet::new();
+    let mut pending = vec![table];
+    while let Some(below) = pending.pop() {
+        let above = parents.get(&below).copied().unwrap_or_default();
+        pending.extend(above.iter().map(|parent| parent.oid).filter(|oid| found.insert(*oid)));
+    }
+    found
 }
 
 /// The server chooses names that no constraint of the schema has yet: which table gets the plain one depends on the order.
