@@ -207,18 +207,19 @@ pub async fn missing(source: &mut Connection, target: &mut Connection) -> Result
     }
     let asked = serde_json::to_string(&uses)
         .map_err(|e| Error::failed(format!("could not ask the target for what the source uses: {e}")))?;
+    let system = "'pg_catalog'::regnamespace, 'information_schema'::regnamespace";
     // Settings with a dot belong to extensions, which may not be loaded yet.
     let sql = format!(
         "SELECT u.class, u.oid, u.object, u.kind, u.name, u.arguments
          FROM pg_catalog.json_to_recordset({}) u(class text, oid int8, object text, kind text, name text, arguments text[])
          WHERE NOT CASE u.kind
            WHEN 'type' THEN EXISTS (SELECT FROM pg_catalog.pg_type t
-             WHERE t.typname = u.name AND t.typnamespace = 'pg_catalog'::regnamespace)
+             WHERE t.typname = u.name AND t.typnamespace IN ({system}))
            WHEN 'call' THEN EXISTS (SELECT FROM pg_catalog.pg_proc p WHERE p.proname = u.name
-             AND p.pronamespace = 'pg_catalog'::regnamespace AND (p.provariadic <> 0
+             AND p.pronamespace IN ({system}) AND (p.provariadic <> 0
                OR pg_catalog.cardinality(u.arguments) BETWEEN p.pronargs - p.pronargdefaults AND p.pronargs))
            WHEN 'function' THEN EXISTS (SELECT FROM pg_catalog.pg_proc p WHERE p.proname = u.name
-             AND p.pronamespace = 'pg_catalog'::regnamespace
+             AND p.pronamespace IN ({system})
              AND ARRAY(SELECT t.typname::text FROM pg_catalog.unnest(p.proargtypes) WITH ORDINALITY a(oid, n)
                JOIN pg_catalog.pg_type t ON t.oid = a.oid ORDER BY a.n) = u.arguments)
            WHEN 'operator' THEN EXISTS (SELECT FROM pg_catalog.pg_operator o
