@@ -198,6 +198,7 @@ const CHECKS: &[fn(&Facts) -> Vec<Finding>] = &[
     access::owners,
     access::unprivileged,
     newer::missing,
+    newer::changed,
     newer::tables,
     newer::generated_children,
     access::unreadable,

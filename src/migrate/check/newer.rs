@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use super::{Facts, Finding, Severity};
 use crate::catalog::builtin::{Use, UseKind};
 use crate::schema::table::{Persistence, Table, TableKind};
+use crate::schema::{ObjectId, newer};
 
-use Severity::{Blocker, Warning};
+use Severity::{Blocker, Info, Warning};
 
 /// What to use in place of what is gone, by the name of what is gone.
 const REPLACED: &[(&str, &str)] = &[
@@ -47,7 +48,23 @@ pub(super) fn missing(facts: &Facts) -> Vec<Finding> {
         Finding::new(severity(facts), format!("source {}", used.object), what)
             .with_hint(format!("{hint} With --keep-going it is tried, and left out where it fails."))
     };
-    facts.missing.iter().map(finding).collect()
+    let finds_array_functions = newer::find_array_functions(&facts.database, facts.target.version);
+    let is_missing = |used: &&Use| match used.kind {
+        UseKind::Setting => newer::setting(&used.name, facts.target.version) == Some(&used.name),
+        UseKind::Function => !finds_array_functions(ObjectId::new(used.class, used.oid)),
+        _ => true,
+    };
+    facts.missing.iter().filter(is_missing).map(finding).collect()
+}
+
+/// What comes in another form, because the target's major has it so.
+pub(super) fn changed(facts: &Facts) -> Vec<Finding> {
+    let changes = newer::changes(&facts.database, facts.target.version);
+    let finding = |change: newer::Change| {
+        let severity = if change.what == newer::What::Compatible { Warning } else { Info };
+        Finding::new(severity, format!("source {}", change.object), change.what.to_string())
+    };
+    changes.into_iter().map(finding).collect()
 }
 
 /// Tables of a kind that the target's major refuses.
