@@ -20,6 +20,7 @@ mod network;
 mod pg_dump_objects;
 mod random_schemas;
 mod refused;
+mod regression_database;
 mod replication;
 mod reports;
 mod resume;
