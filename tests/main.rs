@@ -25,6 +25,7 @@ mod replication;
 mod reports;
 mod resume;
 mod schema;
+mod sections;
 mod selection;
 mod servers;
 mod tls;
