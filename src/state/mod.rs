@@ -26,7 +26,8 @@ mod pause;
 mod rate;
 
 pub use item::{
-    ItemOutcome, ItemState, fingerprint, forget_omission, items, omissions, record_item, record_omission,
+    ItemOutcome, ItemState, fingerprint, forget_omission, items, omissions, record_done, record_item,
+    record_omission,
 };
 pub use lock::{is_locked_here, join_run, keep, lock, lock_holder};
 pub use migration::{
