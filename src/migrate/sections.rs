@@ -5,8 +5,10 @@
 //! data        rows, large objects, positions of sequences                  needs pre-data
 //! post-data   indexes, constraints, triggers, privileges, statistics       needs data, unless its rows come by other means
 //! ```
-//! In: what was asked for, how far the migration is. Out: whether it may be taken. A run that takes no section of all is resumed like any other.
+//! In: what was asked for, how far the migration is. Out: whether it may be taken. What may fail: a section whose predecessor isn't done. Each section is
+//! resumed as a whole migration is: by the same command.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use super::{Run, remaining_places};
@@ -15,7 +17,6 @@ use crate::ddl::{Plan, Section};
 use crate::error::{Error, Result};
 use crate::state::{self, ItemOutcome, ItemState, Migration, Phase};
 use crate::wire::Connection;
-use std::collections::HashMap;
 
 /// The sections that a run takes, or those that are left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
