@@ -11,6 +11,7 @@ use super::table::{ColumnDefault, RelationName, Table};
 /// - A generation expression equal to all parents' is left to be inherited, partitions aside.
 /// - A default of a column that CREATE TABLE doesn't list needs a statement of its own.
 /// - A table whose columns INHERITS would put into another order is to be joined to its parents by ALTER TABLE … INHERIT.
+/// - A child without a compression method under a parent with one must lose the one that INHERITS gives it, and so with storage.
 /// - The name of a not-null constraint that the server would choose is taken where another table has one of that name.
 /// - A not-null constraint may be valid in a child and NOT VALID in the parent that it comes from.
 pub fn settle(tables: &mut [Table], version: u32) {
@@ -28,6 +29,8 @@ pub fn settle(tables: &mut [Table], version: u32) {
             let mut finding = Finding { table: place, column: number, ..Finding::default() };
             for parent in inherited {
                 finding.not_null |= parent.constraint.as_ref().is_some_and(|c| !c.no_inherit);
+                finding.compression |= parent.compression.is_some();
+                finding.storage |= parent.storage.is_some();
                 // A parent's constraint that isn't valid yet is not with its column.
                 finding.unvalidated |= parent.not_null && parent.constraint.is_none();
                 match &parent.default {
@@ -60,6 +63,12 @@ pub fn settle(tables: &mut [Table], version: u32) {
         if let Some(constraint) = &mut column.constraint {
             constraint.validated_here =
                 finding.unvalidated && !finding.not_null && !constraint.is_local && !made_whole;
+        }
+        if finding.compression && column.compression.is_none() && !made_whole {
+            column.compression = Some("default".to_owned());
+        }
+        if finding.storage && column.storage.is_none() && !made_whole {
+            column.storage = column.own_storage.clone();
         }
         if finding.default && column.default.is_none() && !made_whole {
             let expression = "NULL".to_owned();
@@ -150,6 +159,8 @@ struct Finding {
     column: usize,
     not_null: bool,
     unvalidated: bool,
+    compression: bool,
+    storage: bool,
     default: bool,
     same_generation: bool,
     other_generation: bool,
