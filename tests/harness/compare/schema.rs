@@ -83,6 +83,7 @@ const AS_REFERENCE: &[(&str, u32, &str)] = &[
     ("VIEW", 16, "since 16 a view over one relation is written without qualifying its columns"),
     ("MATERIALIZED VIEW", 16, "likewise"),
     ("RULE", 16, "likewise"),
+    ("COLLATION", 16, "since 16 the server turns the locale of an ICU collation into a language tag"),
     (
         "ACL",
         17,
