@@ -1,6 +1,7 @@
 //! Random schemas: whatever a seed makes of types, tables, views, functions, constraints and loops between them, the copy is the same to pg_dump.
 //!
-//! `PGSTREAM_SCHEMA_SEEDS=200` runs that many seeds, from `PGSTREAM_SCHEMA_FROM=1` on; `PGSTREAM_SCHEMA_SEED=7` runs that one.
+//! `PGSTREAM_SCHEMA_SEEDS=200` runs that many seeds, from `PGSTREAM_SCHEMA_FROM=1` on; `PGSTREAM_SCHEMA_SEED=7` runs that one, and shows
+//! its statements.
 
 use crate::harness::{Pgstream, Random, compare, server, variable};
 
@@ -24,12 +25,15 @@ fn arrives(seed: u64) -> Result<(), String> {
     println!("seed {seed}, PostgreSQL {from} to {to}: PGSTREAM_SCHEMA_SEED={seed}");
     let source = server(from).create_database_with("random", "TEMPLATE template0");
     let statements = Schema::new(seed, from).statements();
+    if variable("PGSTREAM_SCHEMA_SEED").is_some() {
+        println!("{};", statements.join(";\n"));
+    }
     // A statement may be refused (a name twice, a loop of inheritance): then the schema is without it.
     source.execute(&format!("\\set ON_ERROR_STOP off\n{}", statements.join(";\n")));
     let target = server(to).create_database_with("arrived", "TEMPLATE template0");
     let failure = |what: &str| Err(format!("seed {seed}, {from} to {to}: {what}"));
     let copied =
-        Pgstream::between("migrate", &source, &target).args(["--method", "copy", "--no-roles"]).run();
+        Pgstream::between("migrate", &source, &target).args(["--method", "copy", "--no-roles", "-v"]).run();
     if copied.code != Some(0) {
         return failure(&copied.stderr);
     }
@@ -46,7 +50,8 @@ fn arrives(seed: u64) -> Result<(), String> {
 }
 
 /// Majors of source and target, by the rest of the seed.
-const PAIRS: [(u32, u32); 4] = [(15, 15), (10, 18), (18, 18), (13, 16)];
+const PAIRS: [(u32, u32); 8] =
+    [(15, 15), (10, 18), (18, 18), (13, 18), (12, 18), (11, 18), (13, 16), (15, 17)];
 
 /// A schema while it is made up.
 struct Schema {
