@@ -200,6 +200,7 @@ const CHECKS: &[fn(&Facts) -> Vec<Finding>] = &[
     newer::missing,
     newer::changed,
     newer::tables,
+    newer::conversions,
     newer::generated_children,
     access::unreadable,
     follow::obstacles,

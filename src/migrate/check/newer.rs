@@ -37,7 +37,12 @@ const REPLACED: &[(&str, &str)] = &[
 pub(super) fn missing(facts: &Facts) -> Vec<Finding> {
     let major = facts.target.version / 10_000;
     let finding = |used: &Use| {
-        let what = format!("uses {}, which PostgreSQL {major} does not have", name(used));
+        let what = match used.kind {
+            UseKind::Immutable => {
+                format!("uses {}, which is not immutable in PostgreSQL {major}", name(used))
+            }
+            _ => format!("uses {}, which PostgreSQL {major} does not have", name(used)),
+        };
         let hint = match REPLACED.iter().find(|(gone, _)| *gone == used.name) {
             _ if used.kind == UseKind::Setting => {
                 format!("On the source: ALTER FUNCTION … RESET {}; or leave it out.", used.name)
@@ -86,6 +91,26 @@ pub(super) fn tables(facts: &Facts) -> Vec<Finding> {
         .collect()
 }
 
+/// Encoding conversions by users' own functions, which servers from 14 on call in another way.
+pub(super) fn conversions(facts: &Facts) -> Vec<Finding> {
+    if facts.database.version >= 140_000 || facts.target.version < 140_000 {
+        return Vec::new();
+    }
+    // Functions of the system stand there without their schema.
+    let own = facts.database.conversions.iter().filter(|conversion| conversion.function.contains('.'));
+    own.map(|conversion| {
+        let object = format!("source conversion \"{}.{}\"", conversion.schema, conversion.name);
+        let what = format!(
+            "calls {}, and PostgreSQL from 14 on passes one argument more and wants the number of bytes back",
+            conversion.function
+        );
+        Finding::new(severity(facts), object, what).with_hint(
+            "Drop it on the source, and make it on the target with a function of the new form; or leave it out by --keep-going.",
+        )
+    })
+    .collect()
+}
+
 /// Generated columns over a parent's plain ones.
 pub(super) fn generated_children(facts: &Facts) -> Vec<Finding> {
     if facts.target.version < 160_000 {
@@ -119,7 +144,9 @@ fn name(used: &Use) -> String {
     let Use { kind, name, arguments, .. } = used;
     match kind {
         UseKind::Type => format!("type {name}"),
-        UseKind::Call | UseKind::Function => format!("function {name}({})", arguments.join(", ")),
+        UseKind::Call | UseKind::Function | UseKind::Immutable => {
+            format!("function {name}({})", arguments.join(", "))
+        }
         UseKind::Operator => {
             let operands: Vec<&str> =
                 arguments.iter().map(|a| if a.is_empty() { "NONE" } else { a.as_str() }).collect();
