@@ -177,6 +177,24 @@ fn a_copy_goes_on_from_wherever_it_stopped() {
     });
 }
 
+#[test]
+fn a_copy_section_by_section_goes_on_from_wherever_it_stopped() {
+    at_each(OF_A_COPY, |source, target, fault| {
+        let mut met = false;
+        for section in ["pre-data", "data", "post-data"] {
+            let take = || copy(source, target).args(["--section", section]);
+            let run = fault.arm(take()).run();
+            if run.code != Some(0) {
+                fault.assert_met(&run);
+                met = true;
+                take().run().expect_code(0);
+            }
+        }
+        assert!(met, "{fault:?} was not met");
+        assert_equal(source, target);
+    });
+}
+
 fn goes_on_to_the_end(source: &Database<'_>, target: &Database<'_>, fault: Fault) {
     if fault.step == "temporary slot" {
         // Only a copy that was cut short needs one.

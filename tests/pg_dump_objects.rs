@@ -39,7 +39,21 @@ fn pg_dumps_own_objects_arrive_as_they_are() {
     let tables =
         source.value("SELECT count(*) FROM pg_class WHERE relnamespace::regnamespace::text ~ '^dump_test'");
     assert!(tables.parse::<u32>().expect("a number") > 50, "{tables} relations");
-    let target = cluster.create_database("copied");
-    Pgstream::between("migrate", &source, &target).args(["--method", "copy"]).run().expect_code(0);
-    compare::assert_equal(&source, &target);
+    for major in [15, 17, 18] {
+        let newer = (major != 15).then(|| Cluster::start(major, &Options::default()));
+        let target = newer.as_ref().unwrap_or(&cluster).create_database("copied");
+        let said = Pgstream::between("migrate", &source, &target).args(["--method", "copy"]).run();
+        // A server may be built without lz4: the tables are there, without the choice of how they are compressed.
+        let lost: Vec<_> = said.stderr.lines().filter(|line| line.contains("not on the target as")).collect();
+        assert!(lost.iter().all(|line| line.contains("lz4 not supported")), "{lost:#?}");
+        let code = if lost.is_empty() { 0 } else { 3 };
+        said.expect_code(code);
+        let mut differences = compare::schemas(&source, &target);
+        differences.extend(compare::rows(&source, &target));
+        differences.extend(compare::sequences(&source, &target));
+        differences.extend(compare::large_objects(&source, &target));
+        // It counts the rows of pg_class, and so those of pgstream's state.
+        differences.retain(|d| !d.starts_with("rows of dump_test.regress_pg_dump_matview_am"));
+        assert!(differences.is_empty(), "15 to {major}: {}\n{}", differences.len(), differences.join("\n"));
+    }
 }

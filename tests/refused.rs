@@ -113,12 +113,19 @@ fn what_a_role_without_superuser_may_not_make_is_known_before_and_can_be_left_ou
 fn what_a_newer_major_no_longer_has_is_named_with_the_object_that_uses_it() {
     let source = server(11).create_database("old");
     source.execute(
-        "CREATE AGGREGATE gathered(anyelement) (SFUNC = array_append, STYPE = anyarray, INITCOND = '{}');
+        "CREATE FUNCTION last(anyarray) RETURNS anyarray LANGUAGE sql AS 'SELECT $1';
+         CREATE AGGREGATE gathered(anyelement) (SFUNC = array_append, STYPE = anyarray, FINALFUNC = last, INITCOND = '{}');
+         CREATE FUNCTION own_latin1(integer, integer, cstring, internal, integer) RETURNS void LANGUAGE c STRICT AS '$libdir/utf8_and_iso8859_1', 'iso8859_1_to_utf8';
+         CREATE CONVERSION own FOR 'LATIN1' TO 'UTF8' FROM own_latin1;
+         CREATE OPERATOR %% (LEFTARG = bigint, PROCEDURE = numeric_fac);
          CREATE TABLE times (id integer PRIMARY KEY, at abstime, spans tinterval[]) WITH OIDS;
+         CREATE TABLE lasting (at interval, fine integer); CREATE INDEX by_text ON lasting ((at::text));
+         CREATE INDEX by_fine ON lasting ((fine::text), lower(fine::text));
          CREATE VIEW factorials AS SELECT id ! AS many FROM times;
          CREATE VIEW boxes AS SELECT b FROM (VALUES (box '((0,0),(1,1))')) v(b) WHERE b @ box '((0,0),(2,2))';
          CREATE VIEW defaults AS SELECT adrelid, adsrc FROM pg_attrdef;
-         CREATE FUNCTION careful() RETURNS void LANGUAGE sql SET operator_precedence_warning = on AS 'SELECT';
+         CREATE FUNCTION careful() RETURNS void LANGUAGE sql SET synchronize_seqscans = on AS 'SELECT';
+         UPDATE pg_proc SET proconfig = '{no_such_setting=on}' WHERE proname = 'careful';
          CREATE VIEW fine AS SELECT array_append(ARRAY[id], 1) || 2 AS a, lower('A'), reltuples
            FROM times JOIN pg_class ON true;",
     );
@@ -138,14 +145,65 @@ fn what_a_newer_major_no_longer_has_is_named_with_the_object_that_uses_it() {
         "source view public.factorials: uses operator ! (int8, NONE)",
         "source view public.boxes: uses operator @ (box, box)",
         "source view public.defaults: uses system column pg_attrdef.adsrc",
-        "source function public.careful(): uses setting operator_precedence_warning",
+        "source function public.careful(): uses setting no_such_setting",
         "tables WITH OIDS are gone since PostgreSQL 12",
+        "source conversion \"public.own\": calls",
+        "source index public.by_text: uses function interval_out(interval), which is not immutable in PostgreSQL 17",
+        "servers from 14 on know no postfix operators",
     ]);
-    assert!(!said.stdout.contains("view public.fine"), "{}", said.stdout);
+    assert!(!said.stdout.contains("view public.fine") && !said.stdout.contains("by_fine"), "{}", said.stdout);
     let said = check(&["-t", "fine", "-t", "boxes"]).expect_code(2);
     assert!(
         said.stdout.contains("view public.boxes") && !said.stdout.contains("view public.factorials"),
         "{}",
         said.stdout
     );
+}
+
+#[test]
+fn what_a_newer_major_has_in_another_form_comes_in_that_form() {
+    let source = server(13).create_database("old");
+    source.execute(
+        "CREATE AGGREGATE gathered(anyelement) (SFUNC = array_append, STYPE = anyarray, INITCOND = '{}');
+         CREATE AGGREGATE flat(VARIADIC anyarray) (SFUNC = array_cat, STYPE = anyarray);
+         CREATE AGGREGATE numbers(integer) (SFUNC = array_append, STYPE = integer[], INITCOND = '{}');
+         CREATE OPERATOR +> (LEFTARG = anyarray, RIGHTARG = anyelement, PROCEDURE = array_append);
+         COMMENT ON AGGREGATE gathered(anyelement) IS 'all of them'; COMMENT ON OPERATOR +> (anyarray, anyelement) IS 'and one';
+         REVOKE ALL ON FUNCTION gathered(anyelement) FROM PUBLIC;
+         CREATE TABLE t (id integer PRIMARY KEY, kind text); INSERT INTO t VALUES (1, 'a'), (2, 'b');
+         CREATE VIEW kinds AS SELECT gathered(kind ORDER BY id) AS kinds, numbers(id ORDER BY id) +> 3 AS numbers FROM t;
+         CREATE FUNCTION careful(text DEFAULT 'x
+ SET y') RETURNS text LANGUAGE sql SET operator_precedence_warning = on SET work_mem = '1MB' SET force_parallel_mode = on
+           AS $$ SELECT '
+ SET \"work_mem\" TO ''2MB''
+' $$;",
+    );
+    let target = server(18).create_database("new");
+    source.execute(&format!(
+        "ALTER DATABASE {0} SET vacuum_cleanup_index_scale_factor = 0.2; ALTER DATABASE {0} SET work_mem = '2MB'",
+        source.quoted_name()
+    ));
+    Pgstream::between("check", &source, &target).args(["--method", "copy"]).run().expect_code(0).expect_words(&[
+        "source aggregate \"public.gathered\": comes with anycompatible and anycompatiblearray",
+        "source operator \"public.+>\": comes with anycompatible",
+        "source function \"public.careful\": comes without setting operator_precedence_warning",
+        "source function \"public.careful\": comes with setting debug_parallel_query in place of force_parallel_mode",
+    ]);
+    Pgstream::between("migrate", &source, &target).args(["--method", "copy"]).run().expect_code(0);
+    assert_eq!(target.query("SELECT kinds, numbers FROM kinds"), [["{a,b}", "{1,2,3}"]]);
+    assert_eq!(
+        target.query(
+            "SELECT proconfig, prosrc LIKE '%2MB%' FROM pg_proc WHERE proname = 'careful'
+             UNION ALL SELECT setconfig, true FROM pg_db_role_setting s JOIN pg_database d ON d.oid = setdatabase AND datname = current_database()
+             UNION ALL SELECT ARRAY[obj_description(oid, 'pg_proc'), proacl::text], true FROM pg_proc WHERE proname = 'gathered'
+             UNION ALL SELECT ARRAY[obj_description(oid, 'pg_operator')], true FROM pg_operator WHERE oprname = '+>'"
+        ),
+        [
+            ["{work_mem=1MB,debug_parallel_query=on}", "t"],
+            ["{work_mem=2MB}", "t"],
+            ["{\"all of them\",\"{postgres=X/postgres}\"}", "t"],
+            ["{\"and one\"}", "t"],
+        ]
+    );
+    Pgstream::between("verify", &source, &target).run().expect_code(0);
 }

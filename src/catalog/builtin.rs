@@ -38,6 +38,8 @@ pub enum UseKind {
     Call,
     /// A function that is named with its argument types: by an aggregate, an operator, a cast.
     Function,
+    /// A function that has to be immutable, for an index is made of its results.
+    Immutable,
     /// An operator: one of this name whose operands are these, or of a polymorphic type, will do.
     Operator,
     /// A system catalog or view.
@@ -59,6 +61,12 @@ fn uses(version: u32) -> Query<Use> {
     let described = |class: &str, oid: &str, sub: &str| {
         format!("pg_catalog.pg_describe_object('pg_catalog.{class}'::regclass, {oid}, {sub})")
     };
+    let indexes = format!(
+        "SELECT 'pg_class', i.indrelid, {}, coalesce(i.indexprs::text, '') || coalesce(i.indpred::text, '') FROM pg_catalog.pg_index i
+         WHERE (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL) AND {}",
+        described("pg_class", "i.indexrelid", "0"),
+        own("pg_class", "i.indrelid")
+    );
     let mut expressions = vec![
         format!(
             "SELECT 'pg_class', r.ev_class, CASE r.rulename WHEN '_RETURN' THEN {} ELSE {} END, r.ev_action::text || coalesce(r.ev_qual::text, '')
@@ -78,12 +86,7 @@ fn uses(version: u32) -> Query<Use> {
             own("pg_class", "CASE WHEN c.conrelid = 0 THEN c.oid ELSE c.conrelid END"),
             own("pg_constraint", "c.oid")
         ),
-        format!(
-            "SELECT 'pg_class', i.indrelid, {}, coalesce(i.indexprs::text, '') || coalesce(i.indpred::text, '') FROM pg_catalog.pg_index i
-             WHERE (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL) AND {}",
-            described("pg_class", "i.indexrelid", "0"),
-            own("pg_class", "i.indrelid")
-        ),
+        "SELECT x.class, x.oid, x.object, x.tree FROM index_expression x".to_owned(),
         format!(
             "SELECT 'pg_class', p.polrelid, {}, coalesce(p.polqual::text, '') || coalesce(p.polwithcheck::text, '') FROM pg_catalog.pg_policy p WHERE {}",
             described("pg_policy", "p.oid", "0"),
@@ -165,9 +168,16 @@ fn uses(version: u32) -> Query<Use> {
         "ARRAY(SELECT t.typname::text FROM pg_catalog.unnest(p.proargtypes) WITH ORDINALITY a(oid, n)
              JOIN pg_catalog.pg_type t ON t.oid = a.oid ORDER BY a.n)";
     Query::new(format!(
-        "WITH expression(class, oid, object, tree) AS ({}),
+        "WITH index_expression(class, oid, object, tree) AS ({indexes}),
+           expression(class, oid, object, tree) AS ({}),
            used_type(class, holder, object, oid) AS ({}),
            named_function(class, holder, object, oid) AS ({}),
+           indexed(class, holder, object, oid) AS (
+             SELECT e.class, e.oid, e.object, m[1]::oid FROM index_expression e,
+               pg_catalog.regexp_matches(e.tree, ':(?:funcid|opfuncid) (\\d+)', 'g') m
+             UNION ALL SELECT e.class, e.oid, e.object, t.typoutput::oid FROM index_expression e,
+               pg_catalog.regexp_matches(e.tree, '\\{{COERCEVIAIO :arg \\{{[A-Z]+ [^{{}}]*?:(?:var|funcresult|opresult)type (\\d+)', 'g') m
+               JOIN pg_catalog.pg_type t ON t.oid = m[1]::oid),
            relation(class, holder, object, oid, columns) AS (SELECT e.class, e.oid, e.object, m[1]::oid, m[2] FROM expression e,
              pg_catalog.regexp_matches(e.tree, ':relid (\\d+)[^{{}}]*?:selectedCols \\(b([0-9 ]*)\\)', 'g') m)
          SELECT u.class, u.holder::int8 AS oid, u.object, 'type' AS kind, t.typname::text AS name, '{{}}'::text[] AS arguments
@@ -177,6 +187,8 @@ fn uses(version: u32) -> Query<Use> {
              JOIN pg_catalog.pg_proc p ON p.oid = m[1]::oid AND p.oid < 16384
          UNION SELECT n.class, n.holder::int8, n.object, 'function', p.proname::text, {argument_types}
            FROM named_function n JOIN pg_catalog.pg_proc p ON p.oid = n.oid AND p.oid < 16384
+         UNION SELECT i.class, i.holder::int8, i.object, 'immutable', p.proname::text, {argument_types}
+           FROM indexed i JOIN pg_catalog.pg_proc p ON p.oid = i.oid AND p.oid < 16384 AND p.provolatile = 'i'
          UNION SELECT e.class, e.oid::int8, e.object, 'operator', o.oprname::text, ARRAY[coalesce(l.typname, '')::text, coalesce(r.typname, '')::text]
            FROM expression e, pg_catalog.regexp_matches(e.tree, ':opno (\\d+)', 'g') m
              JOIN pg_catalog.pg_operator o ON o.oid = m[1]::oid AND o.oid < 16384
@@ -207,18 +219,23 @@ pub async fn missing(source: &mut Connection, target: &mut Connection) -> Result
     }
     let asked = serde_json::to_string(&uses)
         .map_err(|e| Error::failed(format!("could not ask the target for what the source uses: {e}")))?;
+    let system = "'pg_catalog'::regnamespace, 'information_schema'::regnamespace";
     // Settings with a dot belong to extensions, which may not be loaded yet.
     let sql = format!(
         "SELECT u.class, u.oid, u.object, u.kind, u.name, u.arguments
          FROM pg_catalog.json_to_recordset({}) u(class text, oid int8, object text, kind text, name text, arguments text[])
          WHERE NOT CASE u.kind
            WHEN 'type' THEN EXISTS (SELECT FROM pg_catalog.pg_type t
-             WHERE t.typname = u.name AND t.typnamespace = 'pg_catalog'::regnamespace)
+             WHERE t.typname = u.name AND t.typnamespace IN ({system}))
            WHEN 'call' THEN EXISTS (SELECT FROM pg_catalog.pg_proc p WHERE p.proname = u.name
-             AND p.pronamespace = 'pg_catalog'::regnamespace AND (p.provariadic <> 0
+             AND p.pronamespace IN ({system}) AND (p.provariadic <> 0
                OR pg_catalog.cardinality(u.arguments) BETWEEN p.pronargs - p.pronargdefaults AND p.pronargs))
            WHEN 'function' THEN EXISTS (SELECT FROM pg_catalog.pg_proc p WHERE p.proname = u.name
-             AND p.pronamespace = 'pg_catalog'::regnamespace
+             AND p.pronamespace IN ({system})
+             AND ARRAY(SELECT t.typname::text FROM pg_catalog.unnest(p.proargtypes) WITH ORDINALITY a(oid, n)
+               JOIN pg_catalog.pg_type t ON t.oid = a.oid ORDER BY a.n) = u.arguments)
+           WHEN 'immutable' THEN NOT EXISTS (SELECT FROM pg_catalog.pg_proc p WHERE p.proname = u.name
+             AND p.pronamespace IN ({system}) AND p.provolatile <> 'i'
              AND ARRAY(SELECT t.typname::text FROM pg_catalog.unnest(p.proargtypes) WITH ORDINALITY a(oid, n)
                JOIN pg_catalog.pg_type t ON t.oid = a.oid ORDER BY a.n) = u.arguments)
            WHEN 'operator' THEN EXISTS (SELECT FROM pg_catalog.pg_operator o

@@ -48,6 +48,7 @@ pub(super) fn columns(version: u32) -> String {
     } else {
         "pg_catalog.json_build_object('oid', NULL, 'name', NULL, 'says_name', false, 'no_inherit', false, 'is_local', true)"
     };
+    let storage = "CASE a.attstorage WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL' WHEN 'm' THEN 'MAIN' WHEN 'x' THEN 'EXTENDED' END";
     let foreign_options = foreign_options("a.attfdwoptions");
     let acl = acl::expression("a.attacl", "'c'", "c.relowner");
     let uncompressed = if version >= 140000 { "a.attcompression = ''" } else { "true" };
@@ -62,7 +63,7 @@ pub(super) fn columns(version: u32) -> String {
     // Building JSON costs more than all else here, and most columns have nothing more to say. Types are looked up one by one: a join
     // inside of a query per table may read all of pg_type each time.
     format!(
-        "coalesce((SELECT pg_catalog.json_agg(CASE WHEN a.attidentity = '' AND a.attislocal AND a.attoptions IS NULL \
+        "coalesce((SELECT pg_catalog.json_agg(CASE WHEN a.attidentity = '' AND a.attislocal AND a.attinhcount = 0 AND a.attoptions IS NULL \
          AND a.attfdwoptions IS NULL AND a.attacl IS NULL AND coalesce(a.attstattarget, -1) < 0 AND {uncompressed} \
          AND EXISTS (SELECT FROM pg_catalog.pg_type y WHERE y.oid = a.atttypid AND y.typcollation = a.attcollation \
              AND y.typstorage = a.attstorage) \
@@ -72,8 +73,8 @@ pub(super) fn columns(version: u32) -> String {
              FROM pg_catalog.pg_collation l JOIN pg_catalog.pg_namespace cn ON cn.oid = l.collnamespace \
              WHERE l.oid = a.attcollation) END, \
          'identity', nullif(a.attidentity::text, ''), 'is_local', a.attislocal, \
-         'storage', CASE WHEN a.attstorage <> (SELECT y.typstorage FROM pg_catalog.pg_type y WHERE y.oid = a.atttypid) THEN \
-             CASE a.attstorage WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL' WHEN 'm' THEN 'MAIN' WHEN 'x' THEN 'EXTENDED' END END, \
+         'storage', CASE WHEN a.attstorage <> (SELECT y.typstorage FROM pg_catalog.pg_type y WHERE y.oid = a.atttypid) THEN {storage} END, \
+         'own_storage', CASE WHEN a.attinhcount > 0 THEN {storage} END, \
          'compression', {compression}, \
          'statistics', CASE WHEN a.attstattarget >= 0 THEN a.attstattarget END, \
          'options', coalesce(a.attoptions, '{{}}'), \

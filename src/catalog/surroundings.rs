@@ -90,7 +90,7 @@ pub async fn read(connection: &mut Connection) -> Result<Surroundings> {
            {actual} AS collation_version,
            (SELECT coalesce(pg_catalog.json_agg(pg_catalog.format('%I.%I', n.nspname, c.collname) ORDER BY c.oid), '[]'::json)
              FROM pg_catalog.pg_collation c JOIN pg_catalog.pg_namespace n ON n.oid = c.collnamespace
-             WHERE (c.oid >= 16384 OR EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attcollation = c.oid AND a.attrelid >= 16384))
+             WHERE (c.oid >= 16384 OR c.oid IN (SELECT a.attcollation FROM pg_catalog.pg_attribute a WHERE a.attrelid >= 16384))
                AND c.collversion <> pg_catalog.pg_collation_actual_version(c.oid)) AS stale_collations
          FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()"
     );

@@ -150,6 +150,9 @@ pub(super) struct Migrate {
     /// Begin anew: drop what an earlier run of pgstream made in the target, and nothing else
     #[arg(long)]
     pub(super) restart: bool,
+    /// Take only this part of the migration; may be given several times, and the parts come in this order [default: all]
+    #[arg(long, value_enum)]
+    pub(super) section: Vec<Section>,
     /// Only check, as pgstream check does
     #[arg(long, conflicts_with = "restart")]
     pub(super) validate: bool,
@@ -373,11 +376,13 @@ pub(super) struct Verify {
     pub(super) content: Content,
 }
 
-/// pg_dump's sections that consist of definitions.
+/// pg_dump's sections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Section {
     /// What is made before the rows are copied
     PreData,
+    /// Rows, large objects, positions of sequences
+    Data,
     /// Indexes, constraints, triggers, privileges
     PostData,
 }

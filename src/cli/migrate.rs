@@ -13,10 +13,10 @@ use super::{Context, Outcome, check, metrics, server, size, stop, view};
 use crate::catalog::role::Scope;
 use crate::config::Side;
 use crate::ddl::NotCopied;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::migrate::check::Limits;
 use crate::migrate::roles::{self, Roles};
-use crate::migrate::{self, Ended, Method, Options};
+use crate::migrate::{self, Ended, Method, Options, Sections};
 use crate::progress::Progress;
 use crate::replication::{MissingIdentity, OnConflict};
 
@@ -42,17 +42,29 @@ pub(super) async fn run(context: &Context<'_>, arguments: &Migrate) -> Result<Ou
 fn resolve(context: &Context<'_>, arguments: &Migrate) -> Result<Options> {
     let jobs = arguments.jobs.map_or_else(args::default_jobs, usize::from);
     let scope = if arguments.databases.all_databases { Scope::Server } else { Scope::Database };
-    let options = base(context, &arguments.content, &arguments.databases, jobs)?;
+    let mut options = base(context, &arguments.content, &arguments.databases, jobs)?;
+    let sections = sections(&arguments.section);
+    let mut method = arguments.content.method(arguments.method)?;
+    if sections != Sections::ALL {
+        if method == Method::Replication {
+            return Err(Error::usage("--section does not go with --method replication")
+                .with_hint("Section by section a database is copied once: leave --method out."));
+        }
+        method = Method::Copy;
+    }
+    // Rows between the two would come too late for the second.
+    options.ddl.selection.schema_only |= sections.pre_data && sections.post_data && !sections.data;
     Ok(Options {
         index_jobs: arguments.index_jobs.map_or(jobs, usize::from),
         split_larger_than: arguments.split_tables_larger_than,
+        sections,
         restart: arguments.restart,
         keep_going: arguments.keep_going,
         roles: Arc::new(Roles::new(arguments.roles.options(scope)?)),
         create_database: !arguments.no_create_database,
         limits: arguments.limits.into(),
         lock_wait: arguments.lock_wait_timeout,
-        method: arguments.content.method(arguments.method)?,
+        method,
         ..arguments.replication.apply(options)
     })
 }
@@ -70,6 +82,7 @@ pub(super) fn base(
         jobs,
         index_jobs: jobs,
         split_larger_than: 0,
+        sections: Sections::ALL,
         restart: false,
         keep_going: false,
         ddl: content.options()?,
@@ -85,6 +98,15 @@ pub(super) fn base(
         stop_when_caught_up: None,
         spill_directory: PathBuf::new(),
     })
+}
+
+fn sections(asked: &[args::Section]) -> Sections {
+    let asked = |section| asked.is_empty() || asked.contains(&section);
+    Sections {
+        pre_data: asked(args::Section::PreData),
+        data: asked(args::Section::Data),
+        post_data: asked(args::Section::PostData),
+    }
 }
 
 impl args::Replication {
@@ -130,7 +152,7 @@ pub(super) fn left_out(left: &NotCopied) -> String {
 
 /// What is left out was said, and counted, by the run that did the work.
 pub(super) fn is_whole(outcome: &migrate::Outcome) -> bool {
-    outcome.ended != Ended::Done || outcome.omissions.is_empty()
+    !matches!(outcome.ended, Ended::Done | Ended::Partly(_)) || outcome.omissions.is_empty()
 }
 
 /// What came of one database, in words.
@@ -145,6 +167,9 @@ pub(super) fn line(name: &str, outcome: &migrate::Outcome) -> String {
     match outcome.ended {
         Ended::AlreadyDone => format!("the migration of database \"{name}\" was done already: {amount}\n"),
         Ended::HandedOver => format!("a cutover of database \"{name}\" has taken over\n"),
+        Ended::Partly(left) => {
+            format!("database \"{name}\": {amount} in {time}; left to do: section {left}\n")
+        }
         Ended::Done => format!("done: database \"{name}\": {amount} in {time}\n"),
     }
 }
@@ -160,7 +185,11 @@ pub(super) fn object(name: &str, outcome: &migrate::Outcome) -> serde_json::Valu
         "dbname": name,
         "error": null,
         "method": outcome.method,
-        "status": if outcome.ended == Ended::HandedOver { "syncing" } else { "done" },
+        "status": match outcome.ended {
+            Ended::HandedOver => "syncing",
+            Ended::Partly(_) => "running",
+            Ended::Done | Ended::AlreadyDone => "done",
+        },
         "already_done": outcome.ended == Ended::AlreadyDone,
         "fallback": outcome.fallback,
         "tables": outcome.tables,

@@ -8,7 +8,7 @@ use crate::catalog;
 use crate::catalog::selection::Unmatched;
 use crate::config::Side;
 use crate::ddl::{self, Dangling, Section};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::wire::{Connection, Settings};
 
 pub(super) async fn run(context: &Context<'_>, options: &Schema) -> Result<Outcome> {
@@ -34,6 +34,10 @@ pub(super) async fn run(context: &Context<'_>, options: &Schema) -> Result<Outco
     let plan = ddl::plan(&database, &wanted, version)?;
     if let Some(whole) = &selected.whole {
         warn(context, &plan, &ddl::dangling(whole, &wanted, version, &plan)?);
+    }
+    if options.section.contains(&args::Section::Data) {
+        return Err(Error::usage("rows are no part of a schema")
+            .with_hint("Sections to print are pre-data and post-data; pgstream migrate copies data."));
     }
     let asked = |section| options.section.is_empty() || options.section.contains(&section);
     let mut sections = Vec::new();

@@ -8,7 +8,7 @@ use crate::ddl::Item;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
 use crate::progress::Progress;
-use crate::state::{ItemOutcome, record_item};
+use crate::state::{ItemOutcome, record_done, record_item};
 use crate::wire::{Connection, PipelineError};
 
 /// What came of a list of items.
@@ -95,10 +95,9 @@ async fn apply_batch(target: &mut Connection, batch: &[&Item]) -> Result<usize> 
     let mut ends = Vec::with_capacity(batch.len());
     for item in batch {
         statements.extend(item.create.iter().chain(&item.decorate).cloned());
-        statements.push(record_item(item, ItemOutcome::Done, None));
         ends.push(statements.len());
     }
-    statements.push("COMMIT".to_owned());
+    statements.extend([record_done(batch), "COMMIT".to_owned()]);
     let Err(PipelineError { index, error }) = target.pipeline(&statements).await else {
         return Ok(batch.len());
     };
@@ -112,7 +111,7 @@ async fn apply_batch(target: &mut Connection, batch: &[&Item]) -> Result<usize> 
         return Ok(0);
     }
     statements.truncate(ends[good - 1]);
-    statements.push("COMMIT".to_owned());
+    statements.extend([record_done(&batch[..good]), "COMMIT".to_owned()]);
     target.pipeline(&statements).await.map_err(Error::from)?;
     Ok(good)
 }

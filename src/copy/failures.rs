@@ -51,7 +51,7 @@ impl Failures {
     }
 
     /// The item could not be made.
-    pub(super) fn add(&self, item: &Item) {
+    pub fn add(&self, item: &Item) {
         self.failed().insert(item.key());
     }
 

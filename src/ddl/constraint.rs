@@ -6,8 +6,7 @@ use super::relation::{in_tablespace, name, waited_for, with};
 use super::{Context, Item, Section, index};
 use crate::schema::constraint::{Constraint, ConstraintKind};
 use crate::schema::index::Index;
-use crate::schema::table::RelationName;
-use crate::schema::{Class, ObjectId};
+use crate::schema::{Class, ObjectId, inherit};
 use crate::sql::{ident, literal};
 
 /// All constraints with a statement of their own.
@@ -21,18 +20,21 @@ pub fn items(context: &Context<'_>) -> Vec<Item> {
         .filter(|c| c.kind == ConstraintKind::Check && !c.validated)
         .map(|c| ((c.table.oid, c.name.as_str()), c))
         .collect();
-    let parents: HashMap<u32, &[RelationName]> =
-        context.database.tables.iter().map(|table| (table.oid, table.parents.as_slice())).collect();
+    let parents = inherit::parents(&context.database.tables);
     let mut items = Vec::new();
     for constraint in &context.database.constraints {
         match constraint.kind {
             ConstraintKind::Check | ConstraintKind::NotNull => {
                 items.extend(is_separate(context, constraint).then(|| check(constraint, &tables)));
                 if constraint.is_valid_check() && !constraint.is_local && !constraint.partition {
-                    let parents = parents.get(&constraint.table.oid).copied().unwrap_or_default();
-                    let of_parent =
-                        parents.iter().find_map(|p| unvalidated.get(&(p.oid, constraint.name.as_str())));
-                    items.extend(of_parent.map(|of_parent| validate(constraint, of_parent, &tables)));
+                    let above = inherit::ancestors(&parents, constraint.table.oid);
+                    let of_ancestors: Vec<ObjectId> = (above.iter())
+                        .filter_map(|oid| unvalidated.get(&(*oid, constraint.name.as_str())))
+                        .map(|constraint| constraint.id())
+                        .collect();
+                    if !of_ancestors.is_empty() {
+                        items.push(validate(constraint, of_ancestors, &tables));
+                    }
                 }
             }
             ConstraintKind::Exclusion if constraint.parent.is_some() => {}
@@ -81,10 +83,10 @@ fn check(constraint: &Constraint, tables: &HashSet<u32>) -> Item {
     item
 }
 
-/// Validates a check that the parent hands down as NOT VALID.
-fn validate(constraint: &Constraint, of_parent: &Constraint, tables: &HashSet<u32>) -> Item {
+/// Validates a check that comes as NOT VALID from above: from the tables where it is said, which need not be the parents.
+fn validate(constraint: &Constraint, of_ancestors: Vec<ObjectId>, tables: &HashSet<u32>) -> Item {
     let mut item = item(constraint, "CHECK CONSTRAINT", tables);
-    item.requires.push(of_parent.id());
+    item.requires.extend(of_ancestors);
     item.create.push(format!(
         "ALTER {}TABLE {} VALIDATE CONSTRAINT {}",
         if constraint.foreign { "FOREIGN " } else { "" },

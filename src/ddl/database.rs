@@ -72,11 +72,11 @@ fn add_database(context: &Context<'_>, plan: &mut Plan, name: &str) {
     if let Some(comment) = properties.comment.as_deref().filter(|_| context.options.comments) {
         item.decorate.push(format!("COMMENT ON DATABASE {database} IS {}", literal(comment)));
     }
-    for setting in properties.settings.iter().filter_map(|s| set_clause(s)) {
+    for setting in properties.settings.iter().filter_map(|s| set_clause(s, context.target_version)) {
         item.decorate.push(format!("ALTER DATABASE {database} {setting}"));
     }
     for role in &properties.role_settings {
-        for setting in role.settings.iter().filter_map(|s| set_clause(s)) {
+        for setting in role.settings.iter().filter_map(|s| set_clause(s, context.target_version)) {
             item.decorate.push(format!("ALTER ROLE {} IN DATABASE {database} {setting}", ident(&role.role)));
         }
     }

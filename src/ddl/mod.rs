@@ -36,7 +36,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::schema::selection::Selection;
-use crate::schema::{Class, Database, ObjectId};
+use crate::schema::{Class, Database, ObjectId, newer};
 
 pub use omit::{Dangling, Name, dangling};
 pub use script::script;
@@ -44,9 +44,19 @@ pub use script::script;
 /// Plans how to make everything of `database` on a server of `target_version` (a `server_version_num`).
 ///
 /// Loops of dependencies are found on the finished items; each repair names parts that must be made on their own, and the
-/// items are written again with those left out.
+/// items are written again with those left out. What the target's major has in another form comes in that form ([`newer`]).
 pub fn plan(database: &Database, options: &Options, target_version: u32) -> Result<Plan> {
     let mut separate = BTreeSet::new();
+    // Rarely is there anything to adapt, and a definition may be large.
+    let mut adapted = None;
+    let database = match newer::changes(database, target_version).is_empty() {
+        true => database,
+        false => {
+            let adapted = adapted.insert(database.clone());
+            newer::adapt(adapted, target_version);
+            adapted
+        }
+    };
     loop {
         let context = Context { database, options, target_version, separate: &separate };
         let mut plan = Plan::default();

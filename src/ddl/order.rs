@@ -17,6 +17,7 @@ use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
 
 use super::{Context, Item, Plan};
 use crate::error::{Error, Result};
+use crate::schema::view::View;
 use crate::schema::{Class, Database, ObjectId};
 
 /// Which item makes an object.
@@ -232,11 +233,18 @@ fn ranks(items: &[Item]) -> Vec<usize> {
     let mut sorted: Vec<usize> = (0..items.len()).collect();
     sorted.sort_by_key(|i| {
         let item = &items[*i];
-        (item.section, priority(item.kind), item.schema.as_deref(), item.name.as_str(), item.kind, item.id)
+        let place = (item.section, priority(item.kind), stand_in(item).is_none(), stand_in(item));
+        (place, item.schema.as_deref(), item.name.as_str(), item.kind, item.id)
     });
     let mut ranks = vec![0; items.len()];
     sorted.into_iter().enumerate().for_each(|(rank, i)| ranks[i] = rank);
     ranks
+}
+
+/// A view that stands there without its query for now: such views are made in the order of their age, since that is how pg_dump chooses them.
+fn stand_in(item: &Item) -> Option<u32> {
+    let is_whole = item.provides.iter().any(|id| id.class == Class::Rule);
+    (item.kind == "VIEW" && !is_whole).then_some(item.id.oid)
 }
 
 /// pg_dump's order of kinds (dbObjectTypePriority).
@@ -316,10 +324,14 @@ fn repair_loops(context: &Context<'_>, items: &[Item], edges: &[Vec<Edge>]) -> R
         };
         // The least intrusive first: column default, check constraint, view rule, function body.
         let bodies: BTreeSet<ObjectId> = with_bodies.intersection(&ids(items, &group)).copied().collect();
-        let repair = [Class::ColumnDefault, Class::Constraint, Class::Rule]
+        // One view at a time, as pg_dump does: the oldest. What is left of the loop is looked at again.
+        let rules = parts(Class::Rule);
+        let views = context.database.views.iter().filter(|view| rules.contains(&view.rule_id()));
+        let oldest = views.min_by_key(|view| view.oid).map(View::rule_id);
+        let repair = [Class::ColumnDefault, Class::Constraint]
             .into_iter()
             .map(parts)
-            .chain([bodies])
+            .chain([oldest.into_iter().collect(), bodies])
             .find(|parts| !parts.is_empty());
         match repair {
             Some(parts) => repairs.extend(parts),

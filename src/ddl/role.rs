@@ -40,7 +40,7 @@ pub struct Target {
 pub fn items(roles: &[Role], target: &Target) -> Vec<Item> {
     let missing: Vec<&Role> =
         roles.iter().filter(|r| !is_provided(r) && !target.existing.contains(&r.name)).collect();
-    let mut items: Vec<Item> = missing.iter().map(|role| create(role)).collect();
+    let mut items: Vec<Item> = missing.iter().map(|role| create(role, target.version)).collect();
     // Predefined roles come and go with versions; a membership in one that the target lacks fails by itself.
     let known = |name: &str| {
         target.existing.contains(name) || name.starts_with("pg_") || missing.iter().any(|r| r.name == name)
@@ -76,7 +76,7 @@ pub fn items(roles: &[Role], target: &Target) -> Vec<Item> {
     items
 }
 
-fn create(role: &Role) -> Item {
+fn create(role: &Role, target_version: u32) -> Item {
     let name = ident(&role.name);
     let mut item =
         Item::new(ObjectId::new(Class::Role, role.oid), "ROLE", Section::PreData, None, &role.name);
@@ -108,7 +108,7 @@ fn create(role: &Role) -> Item {
         item.decorate.push(format!("ALTER ROLE {name} PASSWORD {}", literal(&verifier.0)));
         item.secret = true;
     }
-    for setting in role.settings.iter().filter_map(|s| set_clause(s)) {
+    for setting in role.settings.iter().filter_map(|s| set_clause(s, target_version)) {
         item.decorate.push(format!("ALTER ROLE {name} {setting}"));
     }
     if let Some(comment) = &role.comment {

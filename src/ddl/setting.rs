@@ -1,5 +1,6 @@
 //! Configuration settings as the catalogs keep them, `name=value`, turned into SET clauses.
 
+use crate::schema::newer;
 use crate::sql::{ident, literal};
 
 /// Settings whose value is a list of names, each quoted on its own (GUC_LIST_QUOTE in the server).
@@ -13,9 +14,10 @@ const LISTS: [&str; 7] = [
     "oauth_validator_libraries",
 ];
 
-/// `SET "name" TO value`, or nothing for text that isn't `name=value`.
-pub fn set_clause(setting: &str) -> Option<String> {
+/// `SET "name" TO value`, or nothing for text that isn't `name=value`, and for a setting that servers of that version do without.
+pub fn set_clause(setting: &str, target_version: u32) -> Option<String> {
     let (name, value) = setting.split_once('=')?;
+    let name = newer::setting(name, target_version)?;
     let value = if LISTS.contains(&name.to_ascii_lowercase().as_str()) {
         let names: Vec<_> = split_list(value).iter().map(|n| literal(n)).collect();
         if names.is_empty() { "''".to_owned() } else { names.join(", ") }
@@ -66,11 +68,14 @@ mod tests {
     #[test]
     fn a_list_is_quoted_name_by_name() {
         assert_eq!(
-            set_clause("search_path=\"$user\", a, \"b,\"\"c\"").as_deref(),
+            set_clause("search_path=\"$user\", a, \"b,\"\"c\"", 180_000).as_deref(),
             Some("SET \"search_path\" TO '$user', 'a', 'b,\"c'")
         );
-        assert_eq!(set_clause("search_path=\"\"").as_deref(), Some("SET \"search_path\" TO ''"));
-        assert_eq!(set_clause("app.x=it's, so").as_deref(), Some("SET \"app\".\"x\" TO 'it''s, so'"));
-        assert_eq!(set_clause("nonsense"), None);
+        assert_eq!(set_clause("search_path=\"\"", 180_000).as_deref(), Some("SET \"search_path\" TO ''"));
+        assert_eq!(
+            set_clause("app.x=it's, so", 180_000).as_deref(),
+            Some("SET \"app\".\"x\" TO 'it''s, so'")
+        );
+        assert_eq!(set_clause("nonsense", 180_000), None);
     }
 }

@@ -9,8 +9,9 @@ use super::relation::{
 };
 use super::{Context, Item, Plan, Section, inherit};
 use crate::schema::constraint::{Constraint, ConstraintKind};
+use crate::schema::inherit::Parents;
 use crate::schema::table::{Column, ColumnDefault, Persistence, ReplicaIdentity, Table, TableKind};
-use crate::schema::{Class, ObjectId};
+use crate::schema::{self, Class, ObjectId};
 use crate::sql::{ident, qualified};
 
 /// Adds all tables, without those that extensions make.
@@ -25,11 +26,13 @@ pub fn items(context: &Context<'_>, plan: &mut Plan) {
             checks.entry(constraint.table.oid).or_default().push(constraint);
         }
     }
+    let parents = schema::inherit::parents(&context.database.tables);
     for table in context.database.tables.iter().filter(|t| t.configuration.is_none()) {
         let checks = checks.get(&table.oid).map_or(&[][..], Vec::as_slice);
         plan.items.push(create(context, table, checks));
         plan.items.extend(table.columns.iter().filter_map(|column| separate_default(context, table, column)));
-        plan.items.extend(table.columns.iter().filter_map(|column| validate(context, table, column)));
+        plan.items
+            .extend(table.columns.iter().filter_map(|column| validate(context, &parents, table, column)));
         plan.items.extend(attach(table));
         plan.items.extend(row_security(table).filter(|_| context.options.policies));
         if table.has_oids {
@@ -234,8 +237,8 @@ fn separate_default(context: &Context<'_>, table: &Table, column: &Column) -> Op
     Some(item)
 }
 
-/// Validates a not-null constraint that a parent hands down as NOT VALID.
-fn validate(context: &Context<'_>, table: &Table, column: &Column) -> Option<Item> {
+/// Validates a not-null constraint that comes as NOT VALID from above.
+fn validate(context: &Context<'_>, parents: &Parents<'_>, table: &Table, column: &Column) -> Option<Item> {
     let constraint = column.constraint.as_ref().filter(|c| c.validated_here)?;
     let constraint_name = constraint.name.as_deref()?;
     let id = ObjectId::new(Class::Constraint, constraint.oid?);
@@ -243,9 +246,9 @@ fn validate(context: &Context<'_>, table: &Table, column: &Column) -> Option<Ite
     let mut item = Item::new(id, "CONSTRAINT", Section::PostData, Some(&table.schema), tag);
     item.owner = Some(table.owner.clone());
     item.requires.push(table.id());
-    let of_parents = context.database.constraints.iter().filter(|c| c.kind == ConstraintKind::NotNull);
-    let of_parents = of_parents.filter(|c| table.parents.iter().any(|parent| parent.oid == c.table.oid));
-    item.requires.extend(of_parents.map(Constraint::id));
+    let above = schema::inherit::ancestors(parents, table.oid);
+    let constraints = context.database.constraints.iter().filter(|c| c.kind == ConstraintKind::NotNull);
+    item.requires.extend(constraints.filter(|c| above.contains(&c.table.oid)).map(Constraint::id));
     item.tables.push(table.oid);
     let subject = qualified(&table.schema, &table.name);
     item.create.push(format!("{} {subject} VALIDATE CONSTRAINT {}", alter(table), ident(constraint_name)));

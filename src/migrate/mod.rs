@@ -25,6 +25,7 @@ mod relations;
 mod restart;
 pub mod roles;
 pub mod scope;
+mod sections;
 pub mod server;
 mod start;
 mod stream;
@@ -54,6 +55,7 @@ use crate::state::{self, Begin, ItemOutcome, ItemState, Migration, Phase};
 use crate::wire::{Connection, Settings};
 use database::Opened;
 use roles::Roles;
+pub use sections::Sections;
 pub use start::{start, wanted};
 
 /// What a migration is asked to do.
@@ -69,6 +71,8 @@ pub struct Options {
     pub index_jobs: usize,
     /// Tables above this size (with TOAST, in bytes) are cut into parts; 0 cuts none.
     pub split_larger_than: u64,
+    /// The sections that this run takes; fewer than all only with the method copy.
+    pub sections: Sections,
     /// Drop what an earlier run of pgstream made, and start anew.
     pub restart: bool,
     /// Go on without objects that the target refuses.
@@ -119,6 +123,8 @@ pub enum Ended {
     AlreadyDone,
     /// A cutover took over.
     HandedOver,
+    /// The sections that were asked for are done; these are left.
+    Partly(Sections),
 }
 
 /// How a migration ended.
@@ -314,8 +320,15 @@ impl Run<'_> {
         state::clear_error(target).await?;
         if self.method == Method::Copy {
             self.phases(source, target, &migration).await?;
+            if let Some(left) = self.options.sections.left() {
+                return Ok(Ended::Partly(left));
+            }
             state::set_phase(target, Phase::Done).await?;
             return Ok(Ended::Done);
+        }
+        if self.options.sections != Sections::ALL {
+            return Err(Error::usage("a migration by replication cannot be made section by section")
+                .with_hint("Leave --section out, or begin anew with --restart and --method copy."));
         }
         self.leave_cutover(target, &migration).await?;
         loop {
@@ -427,27 +440,38 @@ impl Run<'_> {
         self.note_changes(&plan, &made);
         self.progress.set_items(made.len() as u64, plan.items.len() as u64);
 
-        self.progress.set_phase("creating tables and types");
-        self.make_roles(&mut source, target).await?;
         let failures = Arc::new(Failures::new(&plan, self.policy()));
-        let pre_data = remaining(&plan, Section::PreData, &made);
-        copy::apply_items(target, &pre_data, &failures, self.progress).await?;
+        self.follow_sections(target, migration, (&plan, &made), &failures).await?;
+        if self.options.sections.pre_data {
+            self.progress.set_phase("creating tables and types");
+            self.make_roles(&mut source, target).await?;
+            let pre_data = remaining(&plan, Section::PreData, &made);
+            copy::apply_items(target, &pre_data, &failures, self.progress).await?;
+        }
         // Rows of a table that could not be made have no place.
         let database = database.without(&failures.objects(&plan));
         self.check_stop()?;
 
         let positions: HashSet<u32> =
             database.sequences.iter().filter(|s| !s.contents_left_out).map(|s| s.oid).collect();
-        self.progress.set_phase("copying rows");
-        self.copy_rows(snapshot, target, (database, &left_out), &plan, &made, &failures).await?;
-
-        enter(target, Phase::PostData).await?;
-        self.progress.set_phase("setting sequences");
-        // The snapshot is gone, and with it the catalogs as they were: sequences are read as they are now, as pg_dump does.
-        let mut sequences = catalog::sequence::sequences().run(&mut source).await?;
-        sequences.retain(|sequence| positions.contains(&sequence.oid));
-        fault::step("sequences", copy::copy_sequences(&mut source, target, &sequences)).await?;
-        self.check_stop()?;
+        let Sections { data, post_data, .. } = self.options.sections;
+        if data || post_data {
+            self.progress.set_phase(if data { "copying rows" } else { "creating indexes and constraints" });
+            self.copy_rows(snapshot, target, (database, &left_out), &plan, &made, &failures).await?;
+        }
+        if data {
+            self.progress.set_phase("setting sequences");
+            // The snapshot is gone, and with it the catalogs as they were: sequences are read as they are now, as pg_dump does.
+            let mut sequences = catalog::sequence::sequences().run(&mut source).await?;
+            sequences.retain(|sequence| positions.contains(&sequence.oid));
+            fault::step("sequences", copy::copy_sequences(&mut source, target, &sequences)).await?;
+            enter(target, Phase::PostData).await?;
+            self.check_stop()?;
+        }
+        if !post_data {
+            source.close().await;
+            return Ok(());
+        }
 
         enter(target, Phase::Finish).await?;
         self.progress.set_phase("collecting statistics");
@@ -526,17 +550,19 @@ impl Run<'_> {
         failures: &Arc<Failures>,
     ) -> Result<()> {
         let options = self.options;
-        let rule = SplitRule { larger_than: options.split_larger_than, source_version: database.version };
         let through_root = partition::loaded_through_root(&database);
-        let wanted = relations::Wanted {
-            tables: &database.tables,
-            large_objects: options.ddl.selection.includes_large_objects(),
-            through_root: &through_root,
-            left_out,
-        };
-        relations::plan(snapshot.connection(), target, &wanted, &rule, self.progress).await?;
-        // Only now: a run that finds this phase and no open part takes it that every row has been copied.
-        enter(target, Phase::Copy).await?;
+        if options.sections.data {
+            let rule = SplitRule { larger_than: options.split_larger_than, source_version: database.version };
+            let wanted = relations::Wanted {
+                tables: &database.tables,
+                large_objects: options.ddl.selection.includes_large_objects(),
+                through_root: &through_root,
+                left_out,
+            };
+            relations::plan(snapshot.connection(), target, &wanted, &rule, self.progress).await?;
+            // Only now: a run that finds this phase and no open part takes it that every row has been copied.
+            enter(target, Phase::Copy).await?;
+        }
         let relations = state::relations(target).await?;
         let progress = state::part_progress(target).await?;
         self.progress.set_parts(
@@ -550,7 +576,10 @@ impl Run<'_> {
             database.tables.iter().map(|t| (t.oid, size_with_leaves(t, &leaves, &database.tables))).collect();
         let incomplete =
             relations.iter().filter(|(_, done, all)| done < all).map(|(r, _, _)| r.oid).collect();
-        let mut chosen: Vec<usize> = remaining_places(plan, Section::PostData, made).collect();
+        let mut chosen: Vec<usize> = match options.sections.post_data {
+            true => remaining_places(plan, Section::PostData, made).collect(),
+            false => Vec::new(),
+        };
         if self.method == Method::Replication {
             let silent = stream::can_silence(&options.target).await?;
             if !silent {

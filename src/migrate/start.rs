@@ -57,7 +57,11 @@ async fn first_check(
         Opened::There(target) => (target, false),
         Opened::Missing(maintenance) => (maintenance, true),
     };
-    if !missing && state::read(&mut target).await?.is_some() {
+    let begun = !missing && state::read(&mut target).await?.is_some();
+    if !begun || options.restart {
+        options.sections.refuse_unbegun()?;
+    }
+    if begun {
         target.close().await;
         return Ok(None);
     }

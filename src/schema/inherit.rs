@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::table::{ColumnDefault, Table};
+use super::table::{ColumnDefault, RelationName, Table};
 
 /// Settles the columns of tables that inherit. `tables` must hold the parents too.
 ///
@@ -11,6 +11,7 @@ use super::table::{ColumnDefault, Table};
 /// - A generation expression equal to all parents' is left to be inherited, partitions aside.
 /// - A default of a column that CREATE TABLE doesn't list needs a statement of its own.
 /// - A table whose columns INHERITS would put into another order is to be joined to its parents by ALTER TABLE … INHERIT.
+/// - A child without a compression method under a parent with one must lose the one that INHERITS gives it, and so with storage.
 /// - The name of a not-null constraint that the server would choose is taken where another table has one of that name.
 /// - A not-null constraint may be valid in a child and NOT VALID in the parent that it comes from.
 pub fn settle(tables: &mut [Table], version: u32) {
@@ -28,6 +29,8 @@ pub fn settle(tables: &mut [Table], version: u32) {
             let mut finding = Finding { table: place, column: number, ..Finding::default() };
             for parent in inherited {
                 finding.not_null |= parent.constraint.as_ref().is_some_and(|c| !c.no_inherit);
+                finding.compression |= parent.compression.is_some();
+                finding.storage |= parent.storage.is_some();
                 // A parent's constraint that isn't valid yet is not with its column.
                 finding.unvalidated |= parent.not_null && parent.constraint.is_none();
                 match &parent.default {
@@ -61,6 +64,12 @@ pub fn settle(tables: &mut [Table], version: u32) {
             constraint.validated_here =
                 finding.unvalidated && !finding.not_null && !constraint.is_local && !made_whole;
         }
+        if finding.compression && column.compression.is_none() && !made_whole {
+            column.compression = Some("default".to_owned());
+        }
+        if finding.storage && column.storage.is_none() && !made_whole {
+            column.storage = column.own_storage.clone();
+        }
         if finding.default && column.default.is_none() && !made_whole {
             let expression = "NULL".to_owned();
             column.default =
@@ -80,6 +89,26 @@ pub fn settle(tables: &mut [Table], version: u32) {
         }
     }
     say_ambiguous_names(tables);
+}
+
+/// The parents of each table that inherits, by OID.
+pub type Parents<'a> = HashMap<u32, &'a [RelationName]>;
+
+/// Whose children the tables are.
+pub fn parents(tables: &[Table]) -> Parents<'_> {
+    let children = tables.iter().filter(|table| !table.parents.is_empty());
+    children.map(|table| (table.oid, table.parents.as_slice())).collect()
+}
+
+/// The tables above one, up to those that inherit from none.
+pub fn ancestors(parents: &Parents<'_>, table: u32) -> HashSet<u32> {
+    let mut found = HashSet::new();
+    let mut pending = vec![table];
+    while let Some(below) = pending.pop() {
+        let above = parents.get(&below).copied().unwrap_or_default();
+        pending.extend(above.iter().map(|parent| parent.oid).filter(|oid| found.insert(*oid)));
+    }
+    found
 }
 
 /// The server chooses names that no constraint of the schema has yet: which table gets the plain one depends on the order.
@@ -130,6 +159,8 @@ struct Finding {
     column: usize,
     not_null: bool,
     unvalidated: bool,
+    compression: bool,
+    storage: bool,
     default: bool,
     same_generation: bool,
     other_generation: bool,

@@ -16,6 +16,7 @@ pub mod inherit;
 pub mod language;
 pub mod large_object;
 pub mod namespace;
+pub mod newer;
 pub mod note;
 pub mod operator;
 pub mod partition;

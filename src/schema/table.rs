@@ -151,9 +151,12 @@ pub struct Column {
     /// Defined here, not only by a parent.
     #[serde(default = "yes")]
     pub is_local: bool,
-    /// STORAGE, where it is not the type's own.
+    /// STORAGE, where it is not the type's own, or not the one that would be inherited.
     pub storage: Option<String>,
-    /// COMPRESSION.
+    /// The storage whatever the type's is, of an inherited column; see [`inherit`](super::inherit).
+    #[serde(default)]
+    pub own_storage: Option<String>,
+    /// COMPRESSION; `default` where a parent has one that isn't inherited.
     pub compression: Option<String>,
     /// SET STATISTICS.
     pub statistics: Option<i32>,

@@ -1,6 +1,6 @@
 //! DDL items: which are made, which could not be.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::ddl::{Item, NotCopied};
 use crate::error::Result;
@@ -51,15 +51,33 @@ pub fn fingerprint(item: &Item) -> u32 {
 
 /// The statement that records an item, to be run in the item's own transaction.
 pub fn record_item(item: &Item, outcome: ItemOutcome, reason: Option<&str>) -> String {
+    record(&[row(item, outcome, reason)])
+}
+
+/// The statement that records items as done, to be run in the transaction that makes them.
+pub fn record_done(items: &[&Item]) -> String {
+    let rows: BTreeMap<String, String> =
+        items.iter().map(|item| (item.key(), row(item, ItemOutcome::Done, None))).collect();
+    record(&rows.into_values().collect::<Vec<_>>())
+}
+
+fn row(item: &Item, outcome: ItemOutcome, reason: Option<&str>) -> String {
     format!(
-        "INSERT INTO pgstream.item (key, section, fingerprint, state, reason) VALUES ({}, '{:?}', {}, '{}', {}) \
-         ON CONFLICT (key) DO UPDATE SET fingerprint = excluded.fingerprint, state = excluded.state, reason = excluded.reason, \
-         finished_at = excluded.finished_at",
+        "({}, '{:?}', {}, '{}', {})",
         literal(&item.key()),
         item.section,
         fingerprint(item),
         outcome.name(),
         reason.map_or_else(|| "NULL".to_owned(), literal),
+    )
+}
+
+fn record(rows: &[String]) -> String {
+    format!(
+        "INSERT INTO pgstream.item (key, section, fingerprint, state, reason) VALUES {} \
+         ON CONFLICT (key) DO UPDATE SET fingerprint = excluded.fingerprint, state = excluded.state, reason = excluded.reason, \
+         finished_at = excluded.finished_at",
+        rows.join(", ")
     )
 }
 

@@ -189,8 +189,7 @@ pub async fn create(target: &mut Connection, begin: &Begin<'_>) -> Result<()> {
     use crate::sql::literal;
     let stream = begin.stream.map_or_else(|| "NULL".to_owned(), literal);
     let mut options = begin.options.clone();
-    options["content"] = serde_json::to_value(begin.content)
-        .map_err(|e| Error::failed(format!("could not record what is copied: {e}")))?;
+    options["content"] = content_json(begin.content)?;
     let mut statements: Vec<String> = vec!["BEGIN".to_owned()];
     statements.extend(TABLES.iter().map(|&sql| sql.to_owned()));
     statements.push(format!(
@@ -237,6 +236,17 @@ pub async fn set_phase(target: &mut Connection, phase: Phase) -> Result<()> {
     let phase = phase.to_string();
     fault::step(&format!("phase {phase}"), async { target.query(&sql, &[Some(&phase)]).await.map(drop) })
         .await
+}
+
+/// Remembers another choice of what is copied than the migration was begun with.
+pub async fn set_content(target: &mut Connection, content: &ddl::Options) -> Result<()> {
+    let sql = "UPDATE pgstream.migration SET options = (options::jsonb || \
+         pg_catalog.jsonb_build_object('content', $1::jsonb))::json";
+    target.query(sql, &[Some(&content_json(content)?.to_string())]).await.map(drop)
+}
+
+fn content_json(content: &ddl::Options) -> Result<serde_json::Value> {
+    serde_json::to_value(content).map_err(|e| Error::failed(format!("could not record what is copied: {e}")))
 }
 
 /// Asks whoever follows the source to end at `lsn`.

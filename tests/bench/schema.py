@@ -1,17 +1,20 @@
 #!/usr/bin/env python3
-"""Measures the copy of a large schema without rows: `pgstream migrate --schema-only` and `pg_dump -s | psql`, in turns, over unix sockets.
+"""Measures the copy of a large schema without rows: `pgstream migrate --schema-only` and `pg_dump -s | psql`, in turns, over unix sockets, or over
+a proxy that delays what is sent to both servers and back.
 
 Starts its own two servers and removes them at the end. Each round runs both into a fresh database each, in alternating order; the ratio is the
 median of the rounds' own ratios, since what else the machine does changes between rounds more than within one.
 """
 
 import argparse
+import contextlib
 import json
 import statistics
 import subprocess
 import sys
 import time
 
+from proxy import Distant
 from servers import TREE, Failure, Servers, load, run
 
 SETTINGS = {"shared_buffers": "256MB", "autovacuum": "off", "max_wal_size": "4GB"}
@@ -49,8 +52,13 @@ def timed(command):
 
 def measure(options):
     sizes = options.tables, options.indexes, options.views, options.functions
-    with Servers(options.source, options.target, SETTINGS) as servers:
-        socket = lambda server, name: f"host={servers.home} port={server.port} user=postgres dbname={name}"
+    with Servers(options.source, options.target, SETTINGS) as servers, contextlib.ExitStack() as proxies:
+        if options.round_trip:
+            distant = {server: proxies.enter_context(Distant(server.port, options.round_trip / 1000)) for server in (servers.source, servers.target)}
+            way = lambda server: f"host=127.0.0.1 port={distant[server].port}"
+        else:
+            way = lambda server: f"host={servers.home} port={server.port}"
+        at = lambda server, name: f"{way(server)} user=postgres dbname={name}"
         say("making the schema: {} tables, {} indexes, {} views, {} functions".format(*sizes))
         servers.source.psql("postgres", "CREATE DATABASE large")
         # Each statement for itself: one transaction would need more locks than a server has by default.
@@ -65,7 +73,7 @@ def measure(options):
                 target = f"{name}_{number}"
                 servers.target.psql("postgres", f"CREATE DATABASE {target} TEMPLATE template0")
                 before = [server.processor_time() for server in (servers.source, servers.target)]
-                figures[name] = timed(command(options, servers, socket(servers.source, "large"), socket(servers.target, target)))
+                figures[name] = timed(command(options, servers, at(servers.source, "large"), at(servers.target, target)))
                 after = [server.processor_time() for server in (servers.source, servers.target)]
                 for side, spent in zip(("source", "target"), (b - a for a, b in zip(before, after))):
                     figures[f"{name}_{side}_processor"] = spent
@@ -94,6 +102,7 @@ def main():
     for name, count in (("tables", 2000), ("indexes", 6000), ("views", 1000), ("functions", 1000)):
         parser.add_argument(f"--{name}", type=int, default=count)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--round-trip", type=float, default=0, metavar="MS", help="milliseconds to each server and back; 0 is a unix socket")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--source", type=int, default=15, help="major of the source")
     parser.add_argument("--target", type=int, default=15, help="major of the target")

@@ -29,7 +29,7 @@ pub(crate) use fixture::fixture;
 #[cfg(feature = "fault-points")]
 pub(crate) use pgstream::Finished;
 pub(crate) use pgstream::{Pgstream, Running};
-pub(crate) use programs::client;
+pub(crate) use programs::{as_owner, client, server_program};
 pub(crate) use proxy::{Proxy, Trouble};
 pub(crate) use random::{Random, variable};
 

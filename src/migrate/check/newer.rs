@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use super::{Facts, Finding, Severity};
 use crate::catalog::builtin::{Use, UseKind};
 use crate::schema::table::{Persistence, Table, TableKind};
+use crate::schema::{ObjectId, newer};
 
-use Severity::{Blocker, Warning};
+use Severity::{Blocker, Info, Warning};
 
 /// What to use in place of what is gone, by the name of what is gone.
 const REPLACED: &[(&str, &str)] = &[
@@ -36,7 +37,12 @@ const REPLACED: &[(&str, &str)] = &[
 pub(super) fn missing(facts: &Facts) -> Vec<Finding> {
     let major = facts.target.version / 10_000;
     let finding = |used: &Use| {
-        let what = format!("uses {}, which PostgreSQL {major} does not have", name(used));
+        let what = match used.kind {
+            UseKind::Immutable => {
+                format!("uses {}, which is not immutable in PostgreSQL {major}", name(used))
+            }
+            _ => format!("uses {}, which PostgreSQL {major} does not have", name(used)),
+        };
         let hint = match REPLACED.iter().find(|(gone, _)| *gone == used.name) {
             _ if used.kind == UseKind::Setting => {
                 format!("On the source: ALTER FUNCTION … RESET {}; or leave it out.", used.name)
@@ -47,7 +53,23 @@ pub(super) fn missing(facts: &Facts) -> Vec<Finding> {
         Finding::new(severity(facts), format!("source {}", used.object), what)
             .with_hint(format!("{hint} With --keep-going it is tried, and left out where it fails."))
     };
-    facts.missing.iter().map(finding).collect()
+    let finds_array_functions = newer::find_array_functions(&facts.database, facts.target.version);
+    let is_missing = |used: &&Use| match used.kind {
+        UseKind::Setting => newer::setting(&used.name, facts.target.version) == Some(&used.name),
+        UseKind::Function => !finds_array_functions(ObjectId::new(used.class, used.oid)),
+        _ => true,
+    };
+    facts.missing.iter().filter(is_missing).map(finding).collect()
+}
+
+/// What comes in another form, because the target's major has it so.
+pub(super) fn changed(facts: &Facts) -> Vec<Finding> {
+    let changes = newer::changes(&facts.database, facts.target.version);
+    let finding = |change: newer::Change| {
+        let severity = if change.what == newer::What::Compatible { Warning } else { Info };
+        Finding::new(severity, format!("source {}", change.object), change.what.to_string())
+    };
+    changes.into_iter().map(finding).collect()
 }
 
 /// Tables of a kind that the target's major refuses.
@@ -67,6 +89,26 @@ pub(super) fn tables(facts: &Facts) -> Vec<Finding> {
             )
         })
         .collect()
+}
+
+/// Encoding conversions by users' own functions, which servers from 14 on call in another way.
+pub(super) fn conversions(facts: &Facts) -> Vec<Finding> {
+    if facts.database.version >= 140_000 || facts.target.version < 140_000 {
+        return Vec::new();
+    }
+    // Functions of the system stand there without their schema.
+    let own = facts.database.conversions.iter().filter(|conversion| conversion.function.contains('.'));
+    own.map(|conversion| {
+        let object = format!("source conversion \"{}.{}\"", conversion.schema, conversion.name);
+        let what = format!(
+            "calls {}, and PostgreSQL from 14 on passes one argument more and wants the number of bytes back",
+            conversion.function
+        );
+        Finding::new(severity(facts), object, what).with_hint(
+            "Drop it on the source, and make it on the target with a function of the new form; or leave it out by --keep-going.",
+        )
+    })
+    .collect()
 }
 
 /// Generated columns over a parent's plain ones.
@@ -102,7 +144,9 @@ fn name(used: &Use) -> String {
     let Use { kind, name, arguments, .. } = used;
     match kind {
         UseKind::Type => format!("type {name}"),
-        UseKind::Call | UseKind::Function => format!("function {name}({})", arguments.join(", ")),
+        UseKind::Call | UseKind::Function | UseKind::Immutable => {
+            format!("function {name}({})", arguments.join(", "))
+        }
         UseKind::Operator => {
             let operands: Vec<&str> =
                 arguments.iter().map(|a| if a.is_empty() { "NONE" } else { a.as_str() }).collect();

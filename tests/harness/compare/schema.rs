@@ -83,11 +83,13 @@ const AS_REFERENCE: &[(&str, u32, &str)] = &[
     ("VIEW", 16, "since 16 a view over one relation is written without qualifying its columns"),
     ("MATERIALIZED VIEW", 16, "likewise"),
     ("RULE", 16, "likewise"),
+    ("COLLATION", 16, "since 16 the server turns the locale of an ICU collation into a language tag"),
     (
         "ACL",
         17,
         "an owner whom everything was revoked from keeps MAINTAIN, which older servers let every owner do",
     ),
+    ("DEFAULT ACL", 17, "likewise"),
     (
         "TABLE",
         0,
@@ -168,6 +170,9 @@ fn entries(dump: &str, (source, target): (u32, u32)) -> BTreeMap<String, String>
         let (header, text) =
             text.split_once("\n--\n").or_else(|| text.split_once('\n')).unwrap_or((&text, ""));
         let text = if is_of_type(header, "ACL") { sorted_statements(text) } else { text.to_owned() };
+        // Who owns an object of the system is no part of what pg_dump writes.
+        let of_system = is_of_type(header, "ACL") && header.contains("; Schema: pg_catalog;");
+        let header = header.split("; Owner: ").next().filter(|_| of_system).unwrap_or(header);
         entries.entry(header.to_owned()).or_default().push_str(&text);
     }
     entries
