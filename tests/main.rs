@@ -7,6 +7,7 @@
 mod checks;
 mod commands;
 mod conninfo;
+mod dashboard;
 mod encodings;
 mod failures;
 #[cfg(feature = "fault-points")]

@@ -2,13 +2,11 @@
 
 use serde_json::Value;
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Database, Pgstream, server};
+use crate::harness::{Database, Pgstream, http, server};
 
 fn filled(major: u32, rows: u32) -> Database<'static> {
     let source = server(major).create_database("source");
@@ -75,7 +73,7 @@ fn a_log_file_holds_every_message_with_its_time_and_the_migrations_id() {
 #[test]
 fn metrics_are_served_while_a_stream_is_followed() {
     let (source, target) = (filled(16, 1000), server(18).create_database("target"));
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port is free").port();
+    let port = http::free_port();
     let address = format!("127.0.0.1:{port}");
     let running = Pgstream::between("migrate", &source, &target)
         .args(["--replica-identity", "full", "--metrics-listen", &address, "--migration-id", "m1"])
@@ -91,7 +89,7 @@ fn metrics_are_served_while_a_stream_is_followed() {
     ];
     let mut written = false;
     loop {
-        let page = get(&address);
+        let page = http::get(port, "/metrics").map(|answer| answer.body).unwrap_or_default();
         if wanted.iter().all(|line| page.contains(line)) {
             break;
         }
@@ -104,17 +102,6 @@ fn metrics_are_served_while_a_stream_is_followed() {
     }
     Pgstream::between("cutover", &source, &target).run().expect_code(0);
     running.wait().expect_code(0);
-}
-
-/// The page of metrics; empty while nobody serves it.
-fn get(address: &str) -> String {
-    let mut page = String::new();
-    if let Ok(mut stream) = TcpStream::connect(address) {
-        let asked = write!(stream, "GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-        // What can't be read this time is read the next.
-        let _ = asked.and_then(|()| stream.read_to_string(&mut page));
-    }
-    page
 }
 
 #[test]

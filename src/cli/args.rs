@@ -3,7 +3,7 @@
 //! In: the process's arguments. Out: [`Arguments`], raw; each command resolves them once. Names are pg_dump's wherever
 //! pg_dump has the option.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -153,9 +153,8 @@ pub(super) struct Migrate {
     /// Only check, as pgstream check does
     #[arg(long, conflicts_with = "restart")]
     pub(super) validate: bool,
-    /// Serve metrics for Prometheus at this address (such as 127.0.0.1:9187)
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    pub(super) metrics_listen: Option<SocketAddr>,
+    #[command(flatten)]
+    pub(super) windows: Windows,
     /// Wait at most this long for a lock on a source table (such as 30s; a plain number is milliseconds)
     #[arg(long, value_name = "TIMEOUT", value_parser = duration, default_value = "30s")]
     pub(super) lock_wait_timeout: Duration,
@@ -175,6 +174,17 @@ pub(super) struct Migrate {
     pub(super) replication: Replication,
     #[command(flatten)]
     pub(super) content: Content,
+}
+
+/// Where others can watch a command at work.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct Windows {
+    /// Serve metrics for Prometheus at this address (such as 127.0.0.1:9187)
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(super) metrics_listen: Option<SocketAddr>,
+    /// Serve a page that shows how far the work is, for a browser, at this port of this host alone, or at an address
+    #[arg(long, value_name = "[ADDRESS:]PORT", value_parser = address)]
+    pub(super) dashboard: Option<SocketAddr>,
 }
 
 /// Which databases of the servers.
@@ -297,9 +307,8 @@ pub(super) struct Cutover {
     /// Wait at most this long for that
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5min")]
     pub(super) timeout: Duration,
-    /// Serve metrics for Prometheus at this address (such as 127.0.0.1:9187)
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    pub(super) metrics_listen: Option<SocketAddr>,
+    #[command(flatten)]
+    pub(super) windows: Windows,
     /// Make the source database read-only first, and end the sessions that others have in it
     #[arg(long)]
     pub(super) make_source_read_only: bool,
@@ -467,6 +476,14 @@ pub(super) fn default_jobs() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get().min(4))
 }
 
+/// `127.0.0.1:8080`, or a port of the loopback address.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    match text.parse::<u16>() {
+        Ok(port) => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+        Err(_) => text.parse().map_err(|_| "it is neither a port nor an IP address with a port".to_owned()),
+    }
+}
+
 /// A size in bytes, with PostgreSQL's units: `500MB`, `1 GB`, `65536`.
 fn size(text: &str) -> Result<u64, String> {
     let (number, unit) = number_and_unit(text)?;
@@ -533,6 +550,15 @@ mod tests {
         assert_eq!(duration("2 min"), Ok(Duration::from_secs(120)));
         for wrong in ["", "s", "1 fortnight", "25d", "1m"] {
             assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_port_alone_is_one_of_this_host() {
+        assert_eq!(address("8080"), "127.0.0.1:8080".parse().map_err(|_| String::new()));
+        assert_eq!(address("[::]:8080"), "[::]:8080".parse().map_err(|_| String::new()));
+        for wrong in ["", "host:80", "127.0.0.1", "99999", ":80"] {
+            assert!(address(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -10,7 +10,7 @@ use super::ui::Ui;
 use crate::error::{Error, Result, io_reason};
 
 /// Shows the metrics that `metrics` serves.
-const DASHBOARD: &str = include_str!("dashboard.json");
+const DASHBOARD: &str = include_str!("grafana.json");
 
 /// Needs neither servers nor a runtime.
 ///

@@ -43,7 +43,7 @@ struct View {
     bars: Option<Bars>,
     /// Where no bars can be: when the next line is due.
     next_line: Duration,
-    /// Bytes at moments of the last seconds, oldest first.
+    /// Bytes moved at moments of the last seconds, oldest first.
     samples: Vec<(Instant, u64)>,
 }
 
@@ -65,7 +65,7 @@ impl View {
         show_notes(ui, progress);
         let elapsed = self.begun.elapsed();
         let snapshot = progress.snapshot();
-        let rate = self.rate(snapshot.bytes);
+        let rate = self.rate(snapshot.bytes_moved);
         match &self.bars {
             Some(bars) if elapsed >= PATIENCE => {
                 ui.set_bars(Some(bars.all.clone()));
@@ -84,13 +84,9 @@ impl View {
         }
     }
 
-    /// Bytes per second over the last seconds.
+    /// Bytes per second over the last seconds, of what this run moves.
     fn rate(&mut self, bytes: u64) -> f64 {
         let now = Instant::now();
-        // What earlier runs have done arrives at once and is no rate.
-        if self.samples.last().is_some_and(|&(_, last)| last == 0 && bytes > 0) {
-            self.samples.clear();
-        }
         self.samples.retain(|&(at, _)| now.duration_since(at) < WINDOW);
         self.samples.push((now, bytes));
         match self.samples.first() {

@@ -16,6 +16,7 @@ pub(crate) mod compare;
 
 mod database;
 mod fixture;
+pub(crate) mod http;
 mod pgstream;
 mod programs;
 mod proxy;
