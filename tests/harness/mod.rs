@@ -15,6 +15,7 @@ mod cluster;
 pub(crate) mod compare;
 
 mod database;
+mod extensions;
 mod fixture;
 pub(crate) mod http;
 mod pgstream;
@@ -26,6 +27,7 @@ mod run;
 pub(crate) use changes::change;
 pub(crate) use cluster::{Auth, Cluster, Options, server};
 pub(crate) use database::Database;
+pub(crate) use extensions::Extensions;
 pub(crate) use fixture::fixture;
 #[cfg(feature = "fault-points")]
 pub(crate) use pgstream::Finished;

@@ -3,7 +3,7 @@
 use super::{
     Pair, assert_equal, assert_source_is_clean, cutover, migrate, migrate_until_in_step, status, wait_until,
 };
-use crate::harness::{Cluster, Options, Pgstream};
+use crate::harness::{Cluster, Extensions, Options, Pgstream};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 const SMALL: &str =
@@ -161,6 +161,37 @@ fn a_skipped_table_is_copied_and_reported() {
     running.wait().expect_code(0);
     assert_eq!(target.query("SELECT a FROM bare"), [["1"], ["1"]]);
     assert_eq!(target.value("SELECT count(*) FROM t"), "2");
+}
+
+#[test]
+fn tables_of_extensions_are_followed_unless_that_is_not_wanted() {
+    let script = "CREATE TABLE setting (name text PRIMARY KEY, value text);
+        SELECT pg_catalog.pg_extension_config_dump('setting', 'WHERE name <> ''of the extension''');
+        INSERT INTO setting VALUES ('of the extension', 'x');";
+    let extensions = Extensions::new().with("settings", "1", "", script);
+    let options = || Options { settings: vec![extensions.setting()], ..Options::default() };
+    let (source, target) = (Cluster::start(18, &options()), Cluster::start(18, &options()));
+    for (database, wanted) in [("followed", true), ("copied", false)] {
+        let (source, target) = (source.create_database(database), target.create_database(database));
+        source.execute(
+            "CREATE EXTENSION settings; INSERT INTO setting VALUES ('a', '1'); CREATE TABLE t (id integer PRIMARY KEY)",
+        );
+        let choice: &[&str] = if wanted { &[] } else { &["--no-replicate-extension-tables"] };
+        let mut running = migrate_until_in_step(&source, &target, choice);
+        let published = source.query("SELECT prrelid::regclass FROM pg_publication_rel ORDER BY 1");
+        assert_eq!(published.len(), if wanted { 2 } else { 1 }, "{published:?}");
+        // The next run, and the cutover, go by the choice that the first one was given.
+        running.kill();
+        source.execute("INSERT INTO setting VALUES ('b', '2'); INSERT INTO t VALUES (1)");
+        let running = migrate_until_in_step(&source, &target, &[]);
+        cutover(&source, &target).run().expect_code(0);
+        running.wait().expect_code(0);
+        assert_eq!(target.value("SELECT count(*) FROM t"), "1");
+        let names = target.query("SELECT name FROM setting ORDER BY 1");
+        let expected: &[&[&str]] =
+            if wanted { &[&["a"], &["b"], &["of the extension"]] } else { &[&["a"], &["of the extension"]] };
+        assert_eq!(names, expected, "{database}");
+    }
 }
 
 #[test]
