@@ -28,4 +28,5 @@ mod schema;
 mod selection;
 mod servers;
 mod tls;
+mod verify;
 mod whole_servers;

@@ -373,6 +373,12 @@ pub(super) struct Verify {
     /// Compare only rows, sequences and large objects
     #[arg(short = 'a', long, conflicts_with = "schema_only")]
     pub(super) data_only: bool,
+    /// Compare only so many percent of the rows of each table that has a key, chosen anew each time (such as 5 or 0.1)
+    #[arg(long, value_name = "PERCENT", value_parser = percent, conflicts_with = "schema_only")]
+    pub(super) sample: Option<u32>,
+    /// Name so many rows of a table that differs by their keys, at most; 0 shows no keys
+    #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u16).range(0..=10_000))]
+    pub(super) keys: u16,
     /// While a run follows the source: wait at most this long for it to stand still at one position
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "1min")]
     pub(super) timeout: Duration,
@@ -484,6 +490,15 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
+/// A share in percent, as parts of a million.
+fn percent(text: &str) -> Result<u32, String> {
+    match text.trim_end_matches('%').parse::<f64>() {
+        Ok(percent) if percent > 0.0 && percent <= 100.0 => Ok(((percent * 1e4).round() as u32).max(1)),
+        Ok(_) => Err("it must be more than 0 and at most 100".to_owned()),
+        Err(_) => Err("it is not a number".to_owned()),
+    }
+}
+
 /// A size in bytes, with PostgreSQL's units: `500MB`, `1 GB`, `65536`.
 fn size(text: &str) -> Result<u64, String> {
     let (number, unit) = number_and_unit(text)?;
@@ -550,6 +565,16 @@ mod tests {
         assert_eq!(duration("2 min"), Ok(Duration::from_secs(120)));
         for wrong in ["", "s", "1 fortnight", "25d", "1m"] {
             assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_share_is_a_number_of_percent() {
+        for (text, parts) in [("5", 50_000), ("0.1", 1000), ("100%", 1_000_000), ("0.00001", 1)] {
+            assert_eq!(percent(text), Ok(parts));
+        }
+        for wrong in ["0", "-1", "101", "", "NaN", "many"] {
+            assert!(percent(wrong).is_err(), "{wrong}");
         }
     }
 

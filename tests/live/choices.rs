@@ -383,20 +383,37 @@ fn a_comparison_beside_a_running_stream_reads_both_sides_at_one_position() {
     let running = migrate_until_in_step(&source, &target, &[]);
     // Every transaction changes every row, so that two positions differ everywhere.
     let stop = AtomicBool::new(false);
-    let compared: Vec<_> = std::thread::scope(|scope| {
+    let verify = |more: &[&'static str]| {
+        let command = Pgstream::between("verify", &source, &target).args(["--data-only", "--json"]);
+        command.args(more.iter().copied()).run()
+    };
+    let (compared, sampled, named) = std::thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 source.execute("UPDATE counted SET n = n + 1");
             }
         });
-        let verify = || Pgstream::between("verify", &source, &target).args(["--data-only", "--json"]).run();
-        let compared = (0..3).map(|_| verify()).collect();
+        let compared = [verify(&[]), verify(&[])];
+        let sampled = verify(&["--sample", "20"]);
+        // This is no change's row, and is named while all the others change.
+        let inserted = target.try_execute("INSERT INTO counted VALUES (501, 0)");
+        let named = verify(&[]);
+        let deleted = target.try_execute("DELETE FROM counted WHERE id = 501");
         stop.store(true, Ordering::Relaxed);
-        compared
+        inserted.and(deleted).expect("the target can be changed");
+        (compared, sampled, named)
     });
     for compared in compared {
         compared.expect_code(0).expect_words(&["\"lsn\": \"", "\"rows\": 500", "while the stream goes on"]);
     }
+    sampled.expect_code(0).expect_words(&["\"lsn\": \"", "\"sample_percent\": 20.0"]);
+    let named = named.expect_code(3);
+    named.expect_words(&[
+        "has 500 rows on the source and 501 on the target",
+        "\"501\"",
+        "is on the target only",
+    ]);
+    assert!(!named.stdout.contains("\"differs\""), "{}", named.stdout);
     // The stream has gone on.
     cutover(&source, &target).run().expect_code(0);
     running.wait().expect_code(0);
