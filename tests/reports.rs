@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Database, Pgstream, http, server};
+use crate::harness::{Database, Pgstream, http, json_schema, server};
 
 fn filled(major: u32, rows: u32) -> Database<'static> {
     let source = server(major).create_database("source");
@@ -55,6 +55,7 @@ fn a_log_file_holds_every_message_with_its_time_and_the_migrations_id() {
     let events = fs::read_to_string(&json).expect("the file is there");
     let events: Vec<Value> =
         events.lines().map(|line| serde_json::from_str(line).expect("each line is an object")).collect();
+    events.iter().for_each(|event| json_schema::assert_fits("event", event));
     assert!(events.iter().all(|event| event["migration_id"] == "move-7" && event["time"].is_string()));
     let error = events.iter().find(|event| event["level"] == "error").expect("an error was logged");
     assert!(error["hint"].is_string(), "{error}");
@@ -152,6 +153,37 @@ fn plain(drawn: &str) -> String {
         rest = &after[end..];
     }
     text + rest
+}
+
+#[test]
+fn the_schema_of_what_is_printed_is_published_for_each_command() {
+    // What the commands print in all other tests is held against it.
+    for command in ["check", "migrate", "cutover", "status", "verify", "schema", "cleanup", "event"] {
+        let printed = Pgstream::new("generate").args(["json-schema", command]).run().expect_code(0);
+        let printed: Value = serde_json::from_str(&printed.stdout).expect("it is JSON");
+        assert_eq!(printed["$defs"], json_schema::document()["$defs"]);
+        let wanted = format!("#/$defs/{command}");
+        let roots: Vec<_> =
+            printed["anyOf"].as_array().expect("a list").iter().map(|one| &one["$ref"]).collect();
+        assert_eq!(roots.contains(&&Value::from("#/$defs/error")), command != "event", "{roots:?}");
+        assert!(roots.contains(&&Value::from(wanted)), "{roots:?}");
+    }
+    let fits = json_schema::fits;
+    let good = serde_json::json!({ "removed": [], "left": [{ "dbname": "a", "side": "source", "kind": "b", "name": "c" }] });
+    assert_eq!(fits("cleanup", &good), Ok(()));
+    for (key, wrong) in [("side", Value::from("elsewhere")), ("kind", Value::Null), ("more", Value::from(1))]
+    {
+        let mut value = good.clone();
+        value["left"][0][key] = wrong;
+        assert!(fits("cleanup", &value).is_err(), "{value}");
+    }
+    assert!(fits("cleanup", &serde_json::json!({ "removed": [] })).is_err());
+
+    let (source, target) = (filled(15, 10), server(17).create_database("target"));
+    let between = |command| Pgstream::between(command, &source, &target).args(["--json"]);
+    between("schema").run().expect_code(0);
+    between("migrate").args(["--method", "copy"]).run().expect_code(0);
+    between("cleanup").args(["--yes"]).run().expect_code(0);
 }
 
 #[test]

@@ -97,7 +97,7 @@ pub(super) enum Command {
     Schema(Schema),
     /// Remove what pgstream keeps on the servers for itself
     Cleanup(Cleanup),
-    /// Write manual pages, completions of a shell, or a dashboard for Grafana
+    /// Write manual pages, completions of a shell, JSON Schemas, or a dashboard for Grafana
     #[command(subcommand)]
     Generate(Generate),
 }
@@ -117,8 +117,35 @@ pub(super) enum Generate {
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
+    /// Print the JSON Schema of what a command prints with --json, or of a line of --log-format json
+    JsonSchema {
+        /// The command, or event
+        #[arg(value_enum)]
+        of: Printed,
+    },
     /// Print a dashboard for Grafana that shows the metrics of --metrics-listen
     Dashboard,
+}
+
+/// What has a JSON Schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Printed {
+    /// pgstream check
+    Check,
+    /// pgstream migrate
+    Migrate,
+    /// pgstream cutover
+    Cutover,
+    /// pgstream status
+    Status,
+    /// pgstream verify
+    Verify,
+    /// pgstream schema
+    Schema,
+    /// pgstream cleanup
+    Cleanup,
+    /// A line of --log-format json
+    Event,
 }
 
 /// How a database is moved.

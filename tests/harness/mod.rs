@@ -18,6 +18,7 @@ mod database;
 mod extensions;
 mod fixture;
 pub(crate) mod http;
+pub(crate) mod json_schema;
 mod pgstream;
 mod programs;
 mod proxy;
