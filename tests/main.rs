@@ -18,6 +18,7 @@ mod layers;
 mod live;
 mod migrate;
 mod network;
+mod operators;
 mod pg_dump_objects;
 mod random_schemas;
 mod refused;

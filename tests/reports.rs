@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Database, Pgstream, http, json_schema, server};
+use crate::harness::{Database, Pgstream, Screen, http, json_schema, server};
 
 fn filled(major: u32, rows: u32) -> Database<'static> {
     let source = server(major).create_database("source");
@@ -105,54 +105,61 @@ fn metrics_are_served_while_a_stream_is_followed() {
     running.wait().expect_code(0);
 }
 
-#[test]
-fn bars_fit_the_terminal_and_files_get_no_control_bytes() {
-    let source = filled(15, 60_000);
-    for columns in [80, 160] {
-        let target = server(17).create_database("target");
-        let command = format!(
-            "stty cols {columns} rows 24; exec {} migrate --method copy --source '{}' --target '{}'",
-            env!("CARGO_BIN_EXE_pgstream"),
-            source.uri(),
-            target.uri()
-        );
-        let output = Command::new("script")
-            .args(["-qec", &command, "/dev/null"])
-            .stdin(Stdio::null())
-            .output()
-            .expect("script of util-linux runs");
-        let drawn = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success() && drawn.contains("done: database"), "{drawn}");
-        for line in plain(&drawn).split(['\r', '\n']) {
-            // Rows are padded to the terminal's width; text that wraps would go on in the next one.
-            let row: Vec<char> = line.chars().collect();
-            for next in row.chunks(columns).skip(1) {
-                let next: String = next.iter().collect();
-                let begins_anew = next.starts_with("  ") || next.get(1..2) == Some(" ");
-                assert!(begins_anew, "a line goes on beyond column {columns}: {line:?}");
-            }
-        }
-    }
-    let target = server(17).create_database("target");
-    let finished =
-        Pgstream::between("migrate", &source, &target).args(["--method", "copy"]).run().expect_code(0);
-    let said = format!("{}{}", finished.stdout, finished.stderr);
-    assert!(said.chars().all(|c| c == '\n' || !c.is_control()), "{said:?}");
+/// A table with the longest of names, and an index that takes its time on the target alone.
+const SLOW: &str = "
+    CREATE FUNCTION slowly(integer) RETURNS integer IMMUTABLE LANGUAGE plpgsql AS
+      $$BEGIN IF current_database() LIKE 'target%' THEN PERFORM pg_sleep(0.02); END IF; RETURN $1; END$$;
+    CREATE TABLE a_table_with_a_name_of_sixty_three_bytes_which_is_the_most_of_it (id integer PRIMARY KEY);
+    INSERT INTO a_table_with_a_name_of_sixty_three_bytes_which_is_the_most_of_it SELECT generate_series(1, 400);
+    CREATE INDEX ON a_table_with_a_name_of_sixty_three_bytes_which_is_the_most_of_it (slowly(id));";
+
+/// Everything that a migration writes to a terminal of so many columns.
+fn on_a_terminal(columns: usize, source: &Database<'_>, target: &Database<'_>) -> String {
+    let command = format!(
+        "stty cols {columns} rows 24; exec {} migrate --method copy --source '{}' --target '{}'",
+        env!("CARGO_BIN_EXE_pgstream"),
+        source.uri(),
+        target.uri()
+    );
+    let output = Command::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .stdin(Stdio::null())
+        .output()
+        .expect("script of util-linux runs");
+    let drawn = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{drawn}");
+    drawn
 }
 
-/// Text without escape sequences.
-fn plain(drawn: &str) -> String {
-    let mut text = String::new();
-    let mut rest = drawn;
-    while let Some((before, after)) = rest.split_once('\u{1b}') {
-        text.push_str(before);
-        // A sequence ends at its first letter.
-        let end = after.find(|c: char| c.is_ascii_alphabetic()).map_or(after.len(), |at| at + 1);
-        // Moving the cursor begins a line anew.
-        text.push('\n');
-        rest = &after[end..];
+#[test]
+fn bars_fit_the_terminal_and_elsewhere_lines_come_every_few_seconds_without_control_bytes() {
+    let source = filled(15, 60_000);
+    source.execute(SLOW);
+    let targets = [(); 3].map(|()| server(17).create_database("target"));
+    let (drawn, finished) = std::thread::scope(|scope| {
+        let source = &source;
+        let drawn = [(80, &targets[0]), (160, &targets[1])]
+            .map(|(columns, target)| (columns, scope.spawn(move || on_a_terminal(columns, source, target))));
+        let command = Pgstream::between("migrate", source, &targets[2]).args(["--method", "copy"]);
+        let finished = command.run().expect_code(0);
+        (drawn.map(|(columns, thread)| (columns, thread.join().expect("it is drawn"))), finished)
+    });
+    for (columns, drawn) in drawn {
+        let screen = Screen::show(columns, &drawn);
+        assert_eq!(screen.wrapped, Vec::<String>::new(), "{columns} columns: {drawn:?}");
+        // Nothing is cleared but the rows that are drawn anew at once.
+        assert_eq!(screen.strange, Vec::<String>::new(), "{columns} columns: {drawn:?}");
+        // What was drawn is gone at the end; had a row taken two lines, some of it would be left.
+        let left = screen.text();
+        assert!(left.len() == 1 && left[0].starts_with("done: database"), "{left:#?}");
+        for word in ["copying rows", "rows  [", "items [", "index on public.a_table_with"] {
+            assert!(drawn.contains(word), "{columns} columns: {word}: {drawn:?}");
+        }
     }
-    text + rest
+    let said = format!("{}{}", finished.stdout, finished.stderr);
+    assert!(said.chars().all(|c| c == '\n' || !c.is_control()), "{said:?}");
+    let lines: Vec<&str> = finished.stderr.lines().collect();
+    assert!(lines.len() >= 2 && lines.iter().all(|line| line.starts_with("pgstream: ")), "{lines:#?}");
 }
 
 #[test]

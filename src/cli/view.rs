@@ -15,6 +15,9 @@ use crate::progress::{Progress, Snapshot, StreamSnapshot};
 const PATIENCE: Duration = Duration::from_millis(250);
 /// Between two looks at the counters.
 const TICK: Duration = Duration::from_millis(100);
+/// Between two lines where no bars can be; and while a source is followed, which may be for days.
+const LINE: Duration = Duration::from_secs(5);
+const FOLLOWING: Duration = Duration::from_secs(30);
 /// How far back the rate looks.
 const WINDOW: Duration = Duration::from_secs(15);
 
@@ -52,6 +55,7 @@ struct Bars {
     phase: ProgressBar,
     bytes: ProgressBar,
     items: ProgressBar,
+    builds: ProgressBar,
     active: ProgressBar,
 }
 
@@ -78,9 +82,8 @@ impl View {
         if elapsed >= self.next_line {
             let following = progress.stream().snapshot();
             ui.progress(&(line(&snapshot, rate) + &stream(&following)), numbers(&snapshot, &following, rate));
-            // Every 10 seconds at first, then every half minute.
-            let step = if elapsed < Duration::from_secs(60) { 10 } else { 30 };
-            self.next_line = elapsed + Duration::from_secs(step);
+            let in_step = following.applied != Lsn::INVALID;
+            self.next_line = elapsed + if in_step { FOLLOWING } else { LINE };
         }
     }
 
@@ -100,7 +103,7 @@ impl View {
     fn finish(&self, ui: &Ui) {
         ui.set_bars(None);
         if let Some(bars) = &self.bars {
-            for bar in [&bars.phase, &bars.bytes, &bars.items, &bars.active] {
+            for bar in [&bars.phase, &bars.bytes, &bars.items, &bars.builds, &bars.active] {
                 bar.finish_and_clear();
             }
         }
@@ -123,6 +126,7 @@ impl Bars {
             // A terminal of 80 columns must hold it: what is too long is cut, not wrapped.
             bytes: bar("  rows  [{bar:20}] {percent:>3}% {wide_msg}"),
             items: bar("  items [{bar:20}] {pos} of {len}"),
+            builds: bar("  {wide_msg}"),
             active: bar("  {wide_msg}"),
             all: all.clone(),
         };
@@ -142,8 +146,12 @@ impl Bars {
             self.items.set_length(now.items_total);
             self.items.set_position(now.items);
         }
-        let active: Vec<&str> = now.active.iter().chain(&now.builds).map(String::as_str).collect();
-        self.active.set_message(active.join(", "));
+        let builds = now.builds.join(", ");
+        // No row for them before there is one.
+        if self.builds.message() != builds {
+            self.builds.set_message(builds);
+        }
+        self.active.set_message(now.active.join(", "));
     }
 
     fn draw_stream(&self, now: &StreamSnapshot) {

@@ -24,6 +24,7 @@ mod programs;
 mod proxy;
 mod random;
 mod run;
+mod screen;
 
 pub(crate) use changes::change;
 pub(crate) use cluster::{Auth, Cluster, Options, server};
@@ -36,6 +37,7 @@ pub(crate) use pgstream::{Pgstream, Running};
 pub(crate) use programs::client;
 pub(crate) use proxy::{Proxy, Trouble};
 pub(crate) use random::{Random, variable};
+pub(crate) use screen::Screen;
 
 /// Every major that the tests run.
 pub(crate) const MAJORS: [u32; 9] = [10, 11, 12, 13, 14, 15, 16, 17, 18];
