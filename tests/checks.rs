@@ -1,10 +1,8 @@
 //! `pgstream check` names what each server lacks, with what mends it, and `migrate` refuses for the same reasons.
 
 use serde_json::Value;
-use std::fs;
-use std::path::{Path, PathBuf};
 
-use crate::harness::{Auth, Cluster, Options, Pgstream, server};
+use crate::harness::{Auth, Cluster, Extensions, Options, Pgstream, server};
 
 /// Findings on an object, as `severity: message (hint)`.
 fn findings(command: Pgstream, object: &str) -> Vec<String> {
@@ -24,43 +22,34 @@ fn expect(found: &[String], words: &[&str]) {
     assert!(fits, "{words:?} is not among {found:#?}");
 }
 
-/// Files of an extension of one version, in a folder of their own.
-fn extension(folder: &Path, name: &str, version: &str, control: &str) {
-    let folder = folder.join("extension");
-    fs::create_dir_all(&folder).expect("a folder");
-    let control = format!("default_version = '{version}'\n{control}\n");
-    fs::write(folder.join(format!("{name}.control")), control).expect("a file");
+/// An extension that is nothing but there.
+fn with_extension(extensions: Extensions, name: &str, version: &str, control: &str) -> Extensions {
     let sql =
         format!("CREATE FUNCTION {name}_version() RETURNS text LANGUAGE sql AS $$SELECT '{version}'$$;");
-    fs::write(folder.join(format!("{name}--{version}.sql")), sql).expect("a file");
+    extensions.with(name, version, control, &sql)
 }
 
-/// A cluster of 18, which alone looks for extensions elsewhere too.
-fn with_extensions(folder: &Path, more: &[&str]) -> Cluster {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).expect("the folder is ours");
-    let mut settings = vec![format!("extension_control_path = '{}:$system'", folder.display())];
+/// A cluster with these extensions; of 18, which alone looks for them elsewhere too.
+fn cluster_with(extensions: &Extensions, more: &[&str]) -> Cluster {
+    let mut settings = vec![extensions.setting()];
     settings.extend(more.iter().map(|&setting| setting.to_owned()));
     Cluster::start(18, &Options { settings, ..Options::default() })
 }
 
 #[test]
 fn extensions_are_judged_by_version_and_by_who_may_create_them() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (old, new): (PathBuf, PathBuf) = (folder.path().join("old"), folder.path().join("new"));
+    let (mut old, mut new) = (Extensions::new(), Extensions::new());
     for (name, control) in
         [("missing", ""), ("older", ""), ("listed", ""), ("trusted_one", "trusted = true"), ("there", "")]
     {
-        extension(&new, name, "1.10", control);
+        new = with_extension(new, name, "1.10", control);
         if name != "missing" {
             let version = if name == "older" || name == "there" { "1.9" } else { "1.10" };
-            extension(&old, name, version, control);
+            old = with_extension(old, name, version, control);
         }
     }
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("the folder is ours");
-    let source = with_extensions(&new, &[]);
-    let target = with_extensions(&old, &["extwlist.extensions = 'listed,another'"]);
+    let source = cluster_with(&new, &[]);
+    let target = cluster_with(&old, &["extwlist.extensions = 'listed,another'"]);
     let (from, to) = (source.create_database("source"), target.create_database("target"));
     from.execute(
         "CREATE EXTENSION missing; CREATE EXTENSION older; CREATE EXTENSION listed; CREATE EXTENSION trusted_one;

@@ -7,6 +7,7 @@
 mod checks;
 mod commands;
 mod conninfo;
+mod dashboard;
 mod encodings;
 mod failures;
 #[cfg(feature = "fault-points")]
@@ -17,6 +18,7 @@ mod layers;
 mod live;
 mod migrate;
 mod network;
+mod operators;
 mod pg_dump_objects;
 mod random_schemas;
 mod refused;
@@ -29,4 +31,5 @@ mod sections;
 mod selection;
 mod servers;
 mod tls;
+mod verify;
 mod whole_servers;

@@ -2,13 +2,11 @@
 
 use serde_json::Value;
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Database, Pgstream, server};
+use crate::harness::{Database, Pgstream, Screen, http, json_schema, server};
 
 fn filled(major: u32, rows: u32) -> Database<'static> {
     let source = server(major).create_database("source");
@@ -57,6 +55,7 @@ fn a_log_file_holds_every_message_with_its_time_and_the_migrations_id() {
     let events = fs::read_to_string(&json).expect("the file is there");
     let events: Vec<Value> =
         events.lines().map(|line| serde_json::from_str(line).expect("each line is an object")).collect();
+    events.iter().for_each(|event| json_schema::assert_fits("event", event));
     assert!(events.iter().all(|event| event["migration_id"] == "move-7" && event["time"].is_string()));
     let error = events.iter().find(|event| event["level"] == "error").expect("an error was logged");
     assert!(error["hint"].is_string(), "{error}");
@@ -75,7 +74,7 @@ fn a_log_file_holds_every_message_with_its_time_and_the_migrations_id() {
 #[test]
 fn metrics_are_served_while_a_stream_is_followed() {
     let (source, target) = (filled(16, 1000), server(18).create_database("target"));
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port is free").port();
+    let port = http::free_port();
     let address = format!("127.0.0.1:{port}");
     let running = Pgstream::between("migrate", &source, &target)
         .args(["--replica-identity", "full", "--metrics-listen", &address, "--migration-id", "m1"])
@@ -91,7 +90,7 @@ fn metrics_are_served_while_a_stream_is_followed() {
     ];
     let mut written = false;
     loop {
-        let page = get(&address);
+        let page = http::get(port, "/metrics").map(|answer| answer.body).unwrap_or_default();
         if wanted.iter().all(|line| page.contains(line)) {
             break;
         }
@@ -106,65 +105,92 @@ fn metrics_are_served_while_a_stream_is_followed() {
     running.wait().expect_code(0);
 }
 
-/// The page of metrics; empty while nobody serves it.
-fn get(address: &str) -> String {
-    let mut page = String::new();
-    if let Ok(mut stream) = TcpStream::connect(address) {
-        let asked = write!(stream, "GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-        // What can't be read this time is read the next.
-        let _ = asked.and_then(|()| stream.read_to_string(&mut page));
-    }
-    page
+/// A table with the longest of names, and an index that takes its time on the target alone.
+const SLOW: &str = "
+    CREATE FUNCTION slowly(integer) RETURNS integer IMMUTABLE LANGUAGE plpgsql AS
+      $$BEGIN IF current_database() LIKE 'target%' THEN PERFORM pg_sleep(0.02); END IF; RETURN $1; END$$;
+    CREATE TABLE a_table_with_a_name_of_sixty_three_bytes_which_is_the_most_of_it (id integer PRIMARY KEY);
+    INSERT INTO a_table_with_a_name_of_sixty_three_bytes_which_is_the_most_of_it SELECT generate_series(1, 400);
+    CREATE INDEX ON a_table_with_a_name_of_sixty_three_bytes_which_is_the_most_of_it (slowly(id));";
+
+/// Everything that a migration writes to a terminal of so many columns.
+fn on_a_terminal(columns: usize, source: &Database<'_>, target: &Database<'_>) -> String {
+    let command = format!(
+        "stty cols {columns} rows 24; exec {} migrate --method copy --source '{}' --target '{}'",
+        env!("CARGO_BIN_EXE_pgstream"),
+        source.uri(),
+        target.uri()
+    );
+    let output = Command::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .stdin(Stdio::null())
+        .output()
+        .expect("script of util-linux runs");
+    let drawn = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{drawn}");
+    drawn
 }
 
 #[test]
-fn bars_fit_the_terminal_and_files_get_no_control_bytes() {
+fn bars_fit_the_terminal_and_elsewhere_lines_come_every_few_seconds_without_control_bytes() {
     let source = filled(15, 60_000);
-    for columns in [80, 160] {
-        let target = server(17).create_database("target");
-        let command = format!(
-            "stty cols {columns} rows 24; exec {} migrate --method copy --source '{}' --target '{}'",
-            env!("CARGO_BIN_EXE_pgstream"),
-            source.uri(),
-            target.uri()
-        );
-        let output = Command::new("script")
-            .args(["-qec", &command, "/dev/null"])
-            .stdin(Stdio::null())
-            .output()
-            .expect("script of util-linux runs");
-        let drawn = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success() && drawn.contains("done: database"), "{drawn}");
-        for line in plain(&drawn).split(['\r', '\n']) {
-            // Rows are padded to the terminal's width; text that wraps would go on in the next one.
-            let row: Vec<char> = line.chars().collect();
-            for next in row.chunks(columns).skip(1) {
-                let next: String = next.iter().collect();
-                let begins_anew = next.starts_with("  ") || next.get(1..2) == Some(" ");
-                assert!(begins_anew, "a line goes on beyond column {columns}: {line:?}");
-            }
+    source.execute(SLOW);
+    let targets = [(); 3].map(|()| server(17).create_database("target"));
+    let (drawn, finished) = std::thread::scope(|scope| {
+        let source = &source;
+        let drawn = [(80, &targets[0]), (160, &targets[1])]
+            .map(|(columns, target)| (columns, scope.spawn(move || on_a_terminal(columns, source, target))));
+        let command = Pgstream::between("migrate", source, &targets[2]).args(["--method", "copy"]);
+        let finished = command.run().expect_code(0);
+        (drawn.map(|(columns, thread)| (columns, thread.join().expect("it is drawn"))), finished)
+    });
+    for (columns, drawn) in drawn {
+        let screen = Screen::show(columns, &drawn);
+        assert_eq!(screen.wrapped, Vec::<String>::new(), "{columns} columns: {drawn:?}");
+        // Nothing is cleared but the rows that are drawn anew at once.
+        assert_eq!(screen.strange, Vec::<String>::new(), "{columns} columns: {drawn:?}");
+        // What was drawn is gone at the end; had a row taken two lines, some of it would be left.
+        let left = screen.text();
+        assert!(left.len() == 1 && left[0].starts_with("done: database"), "{left:#?}");
+        for word in ["copying rows", "rows  [", "items [", "index on public.a_table_with"] {
+            assert!(drawn.contains(word), "{columns} columns: {word}: {drawn:?}");
         }
     }
-    let target = server(17).create_database("target");
-    let finished =
-        Pgstream::between("migrate", &source, &target).args(["--method", "copy"]).run().expect_code(0);
     let said = format!("{}{}", finished.stdout, finished.stderr);
     assert!(said.chars().all(|c| c == '\n' || !c.is_control()), "{said:?}");
+    let lines: Vec<&str> = finished.stderr.lines().collect();
+    assert!(lines.len() >= 2 && lines.iter().all(|line| line.starts_with("pgstream: ")), "{lines:#?}");
 }
 
-/// Text without escape sequences.
-fn plain(drawn: &str) -> String {
-    let mut text = String::new();
-    let mut rest = drawn;
-    while let Some((before, after)) = rest.split_once('\u{1b}') {
-        text.push_str(before);
-        // A sequence ends at its first letter.
-        let end = after.find(|c: char| c.is_ascii_alphabetic()).map_or(after.len(), |at| at + 1);
-        // Moving the cursor begins a line anew.
-        text.push('\n');
-        rest = &after[end..];
+#[test]
+fn the_schema_of_what_is_printed_is_published_for_each_command() {
+    // What the commands print in all other tests is held against it.
+    for command in ["check", "migrate", "cutover", "status", "verify", "schema", "cleanup", "event"] {
+        let printed = Pgstream::new("generate").args(["json-schema", command]).run().expect_code(0);
+        let printed: Value = serde_json::from_str(&printed.stdout).expect("it is JSON");
+        assert_eq!(printed["$defs"], json_schema::document()["$defs"]);
+        let wanted = format!("#/$defs/{command}");
+        let roots: Vec<_> =
+            printed["anyOf"].as_array().expect("a list").iter().map(|one| &one["$ref"]).collect();
+        assert_eq!(roots.contains(&&Value::from("#/$defs/error")), command != "event", "{roots:?}");
+        assert!(roots.contains(&&Value::from(wanted)), "{roots:?}");
     }
-    text + rest
+    let fits = json_schema::fits;
+    let good = serde_json::json!({ "removed": [], "left": [{ "dbname": "a", "side": "source", "kind": "b", "name": "c" }] });
+    assert_eq!(fits("cleanup", &good), Ok(()));
+    for (key, wrong) in [("side", Value::from("elsewhere")), ("kind", Value::Null), ("more", Value::from(1))]
+    {
+        let mut value = good.clone();
+        value["left"][0][key] = wrong;
+        assert!(fits("cleanup", &value).is_err(), "{value}");
+    }
+    assert!(fits("cleanup", &serde_json::json!({ "removed": [] })).is_err());
+
+    let (source, target) = (filled(15, 10), server(17).create_database("target"));
+    let between = |command| Pgstream::between(command, &source, &target).args(["--json"]);
+    between("schema").run().expect_code(0);
+    between("migrate").args(["--method", "copy"]).run().expect_code(0);
+    between("cleanup").args(["--yes"]).run().expect_code(0);
 }
 
 #[test]

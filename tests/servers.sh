@@ -103,7 +103,7 @@ if os.path.exists(listing):
 PY
   # Some packages of 10 to 12 hold control files of newer majors; the server then cannot even list its extensions.
   if [ "$major" -lt 13 ]; then
-    grep -lZ '^trusted' "$stage"/package/native/share/postgresql/extension/*.control | xargs -0 -r rm -f
+    { grep -lZ '^trusted' "$stage"/package/native/share/postgresql/extension/*.control || [ $? = 1 ]; } | xargs -0 -r rm -f
   fi
   chmod -R a+rX "$stage"
   chmod a+x "$stage"/package/native/bin/*

@@ -18,6 +18,7 @@ pub mod facts;
 pub mod foreign;
 pub mod function;
 pub mod index;
+pub mod key;
 pub mod language;
 pub mod large_object;
 pub mod large_value;

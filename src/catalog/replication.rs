@@ -81,7 +81,7 @@ pub struct ReplicationTable {
     pub kind: String,
     /// It is unlogged: its changes are in no log.
     pub unlogged: bool,
-    /// Its contents are not migrated; set by who knows what is selected.
+    /// Its changes are not wanted; set by who knows what is selected.
     #[serde(default)]
     pub left_out: bool,
     /// An extension made it, and wants its rows copied.

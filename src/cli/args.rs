@@ -3,7 +3,7 @@
 //! In: the process's arguments. Out: [`Arguments`], raw; each command resolves them once. Names are pg_dump's wherever
 //! pg_dump has the option.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -97,7 +97,7 @@ pub(super) enum Command {
     Schema(Schema),
     /// Remove what pgstream keeps on the servers for itself
     Cleanup(Cleanup),
-    /// Write manual pages, completions of a shell, or a dashboard for Grafana
+    /// Write manual pages, completions of a shell, JSON Schemas, or a dashboard for Grafana
     #[command(subcommand)]
     Generate(Generate),
 }
@@ -117,8 +117,35 @@ pub(super) enum Generate {
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
+    /// Print the JSON Schema of what a command prints with --json, or of a line of --log-format json
+    JsonSchema {
+        /// The command, or event
+        #[arg(value_enum)]
+        of: Printed,
+    },
     /// Print a dashboard for Grafana that shows the metrics of --metrics-listen
     Dashboard,
+}
+
+/// What has a JSON Schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Printed {
+    /// pgstream check
+    Check,
+    /// pgstream migrate
+    Migrate,
+    /// pgstream cutover
+    Cutover,
+    /// pgstream status
+    Status,
+    /// pgstream verify
+    Verify,
+    /// pgstream schema
+    Schema,
+    /// pgstream cleanup
+    Cleanup,
+    /// A line of --log-format json
+    Event,
 }
 
 /// How a database is moved.
@@ -156,9 +183,8 @@ pub(super) struct Migrate {
     /// Only check, as pgstream check does
     #[arg(long, conflicts_with = "restart")]
     pub(super) validate: bool,
-    /// Serve metrics for Prometheus at this address (such as 127.0.0.1:9187)
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    pub(super) metrics_listen: Option<SocketAddr>,
+    #[command(flatten)]
+    pub(super) windows: Windows,
     /// Wait at most this long for a lock on a source table (such as 30s; a plain number is milliseconds)
     #[arg(long, value_name = "TIMEOUT", value_parser = duration, default_value = "30s")]
     pub(super) lock_wait_timeout: Duration,
@@ -178,6 +204,17 @@ pub(super) struct Migrate {
     pub(super) replication: Replication,
     #[command(flatten)]
     pub(super) content: Content,
+}
+
+/// Where others can watch a command at work.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct Windows {
+    /// Serve metrics for Prometheus at this address (such as 127.0.0.1:9187)
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(super) metrics_listen: Option<SocketAddr>,
+    /// Serve a page that shows how far the work is, for a browser, at this port of this host alone, or at an address
+    #[arg(long, value_name = "[ADDRESS:]PORT", value_parser = address)]
+    pub(super) dashboard: Option<SocketAddr>,
 }
 
 /// Which databases of the servers.
@@ -300,9 +337,8 @@ pub(super) struct Cutover {
     /// Wait at most this long for that
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5min")]
     pub(super) timeout: Duration,
-    /// Serve metrics for Prometheus at this address (such as 127.0.0.1:9187)
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    pub(super) metrics_listen: Option<SocketAddr>,
+    #[command(flatten)]
+    pub(super) windows: Windows,
     /// Make the source database read-only first, and end the sessions that others have in it
     #[arg(long)]
     pub(super) make_source_read_only: bool,
@@ -367,6 +403,12 @@ pub(super) struct Verify {
     /// Compare only rows, sequences and large objects
     #[arg(short = 'a', long, conflicts_with = "schema_only")]
     pub(super) data_only: bool,
+    /// Compare only so many percent of the rows of each table that has a key, chosen anew each time (such as 5 or 0.1)
+    #[arg(long, value_name = "PERCENT", value_parser = percent, conflicts_with = "schema_only")]
+    pub(super) sample: Option<u32>,
+    /// Name so many rows of a table that differs by their keys, at most; 0 shows no keys
+    #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u16).range(0..=10_000))]
+    pub(super) keys: u16,
     /// While a run follows the source: wait at most this long for it to stand still at one position
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "1min")]
     pub(super) timeout: Duration,
@@ -472,6 +514,23 @@ pub(super) fn default_jobs() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get().min(4))
 }
 
+/// `127.0.0.1:8080`, or a port of the loopback address.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    match text.parse::<u16>() {
+        Ok(port) => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+        Err(_) => text.parse().map_err(|_| "it is neither a port nor an IP address with a port".to_owned()),
+    }
+}
+
+/// A share in percent, as parts of a million.
+fn percent(text: &str) -> Result<u32, String> {
+    match text.trim_end_matches('%').parse::<f64>() {
+        Ok(percent) if percent > 0.0 && percent <= 100.0 => Ok(((percent * 1e4).round() as u32).max(1)),
+        Ok(_) => Err("it must be more than 0 and at most 100".to_owned()),
+        Err(_) => Err("it is not a number".to_owned()),
+    }
+}
+
 /// A size in bytes, with PostgreSQL's units: `500MB`, `1 GB`, `65536`.
 fn size(text: &str) -> Result<u64, String> {
     let (number, unit) = number_and_unit(text)?;
@@ -538,6 +597,25 @@ mod tests {
         assert_eq!(duration("2 min"), Ok(Duration::from_secs(120)));
         for wrong in ["", "s", "1 fortnight", "25d", "1m"] {
             assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_share_is_a_number_of_percent() {
+        for (text, parts) in [("5", 50_000), ("0.1", 1000), ("100%", 1_000_000), ("0.00001", 1)] {
+            assert_eq!(percent(text), Ok(parts));
+        }
+        for wrong in ["0", "-1", "101", "", "NaN", "many"] {
+            assert!(percent(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_port_alone_is_one_of_this_host() {
+        assert_eq!(address("8080"), "127.0.0.1:8080".parse().map_err(|_| String::new()));
+        assert_eq!(address("[::]:8080"), "[::]:8080".parse().map_err(|_| String::new()));
+        for wrong in ["", "host:80", "127.0.0.1", "99999", ":80"] {
+            assert!(address(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -107,6 +107,9 @@ struct LeftOut {
     /// Leave out what the target's role may not create, and all that needs it
     #[arg(long)]
     skip_unprivileged: bool,
+    /// Copy the rows of extensions' tables, and leave out what changes in them later
+    #[arg(long)]
+    no_replicate_extension_tables: bool,
 }
 
 impl Content {
@@ -143,6 +146,7 @@ impl Content {
             table_access_methods: !left_out.no_table_access_method,
             toast_compression: !left_out.no_toast_compression,
             skip_unprivileged: left_out.skip_unprivileged,
+            replicate_extension_tables: !left_out.no_replicate_extension_tables,
             selection: self.selected.selection()?,
         })
     }

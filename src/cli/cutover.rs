@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::args::{self, Cutover};
 use super::migrate::{base, report};
-use super::{Context, Outcome, metrics, server, view};
+use super::{Context, Outcome, dashboard, metrics, server, view};
 use crate::error::Result;
 use crate::migrate::server::{Moved, ServerOutcome, each, for_database};
 use crate::migrate::{Method, Options, cutover};
@@ -24,7 +24,9 @@ pub(super) async fn run(context: &Context<'_>, arguments: &Cutover) -> Result<Ou
         refresh_materialized_views: arguments.refresh_materialized_views,
     };
     let progress = Arc::new(Progress::default());
-    let _metrics = metrics::serve(arguments.metrics_listen, context.ui, &options, &progress)?;
+    let windows = arguments.windows;
+    let _metrics = metrics::serve(windows.metrics_listen, context.ui, &options, &progress)?;
+    let _dashboard = dashboard::serve(windows.dashboard, context.ui, &options, &progress).await?;
     let ended = if arguments.databases.all_databases {
         let excluded = arguments.databases.excluded()?;
         let work = all(context, &options, &excluded, &asked, &progress);

@@ -26,9 +26,9 @@ use pgstream_proto::lsn::Lsn;
 
 use super::status;
 use super::ui::Ui;
+use super::watched::{Watched, watched};
 use crate::error::{Error, Result};
 use crate::migrate::Options;
-use crate::migrate::server::for_database;
 use crate::progress::{Progress, Snapshot, StreamSnapshot};
 
 /// Between two looks at the counters.
@@ -77,13 +77,14 @@ pub(super) fn serve(
         let mut ticks = tokio::time::interval(TICK);
         loop {
             ticks.tick().await;
-            let databases = databases(&options, &progress);
+            let mut databases = watched(&options, &progress);
+            databases.retain(|database| !database.ended);
             record(&recorder, &ui, &progress, &databases);
             if asked.is_none_or(|at| at.elapsed() >= SLOT_TICK) {
                 asked = Some(Instant::now());
-                for (name, own) in &databases {
-                    if own.stream().snapshot().applied != Lsn::INVALID {
-                        record_slot(&recorder, name, &options).await;
+                for database in &databases {
+                    if database.progress.stream().snapshot().applied != Lsn::INVALID {
+                        record_slot(&recorder, database).await;
                     }
                 }
             }
@@ -92,18 +93,7 @@ pub(super) fn serve(
     Ok(Some(Metrics(vec![served, watched])))
 }
 
-/// The databases that are worked on, each with its counters.
-fn databases(options: &Options, progress: &Arc<Progress>) -> Vec<(String, Arc<Progress>)> {
-    let open = progress.open_databases();
-    if open.is_empty() { vec![(options.target.dbname.clone(), progress.clone())] } else { open }
-}
-
-fn record(
-    recorder: &PrometheusRecorder,
-    ui: &Ui,
-    progress: &Progress,
-    databases: &[(String, Arc<Progress>)],
-) {
+fn record(recorder: &PrometheusRecorder, ui: &Ui, progress: &Progress, databases: &[Watched]) {
     let (done, all) = progress.snapshot().databases;
     metrics::with_local_recorder(recorder, || {
         counter!("pgstream_warnings_total").absolute(ui.warnings());
@@ -111,9 +101,9 @@ fn record(
             gauge!("pgstream_databases").set(all as f64);
             gauge!("pgstream_databases_done").set(done as f64);
         }
-        for (name, own) in databases {
-            record_copy(name, &own.snapshot());
-            let stream = own.stream().snapshot();
+        for Watched { name, progress, .. } in databases {
+            record_copy(name, &progress.snapshot());
+            let stream = progress.stream().snapshot();
             if stream.applied != Lsn::INVALID {
                 record_stream(name, &stream);
             }
@@ -160,11 +150,9 @@ fn record_stream(name: &str, now: &StreamSnapshot) {
     count("pgstream_reconnects_total", now.reconnects);
 }
 
-async fn record_slot(recorder: &PrometheusRecorder, name: &str, options: &Options) {
-    let one = for_database(options, name);
-    // Of a single database, the source's may have another name.
-    let source = if name == options.target.dbname { &options.source } else { &one.source };
-    let health = match status::slot_health(&one.target, source).await {
+async fn record_slot(recorder: &PrometheusRecorder, database: &Watched) {
+    let Watched { name, source, target, .. } = database;
+    let health = match status::slot_health(target, source).await {
         Ok(Some(health)) => health,
         Ok(None) => return,
         Err(error) => return tracing::debug!(%error, "could not ask for the slot's health"),

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::args::{self, Migrate};
 use super::content::Content;
-use super::{Context, Outcome, check, metrics, server, size, stop, view};
+use super::{Context, Outcome, check, dashboard, metrics, server, size, stop, view};
 use crate::catalog::role::Scope;
 use crate::config::Side;
 use crate::ddl::NotCopied;
@@ -28,7 +28,9 @@ pub(super) async fn run(context: &Context<'_>, arguments: &Migrate) -> Result<Ou
         return stop::or_stopped(&context.stop, check::run_with(context, &options, all)).await;
     }
     let progress = Arc::new(Progress::default());
-    let _metrics = metrics::serve(arguments.metrics_listen, context.ui, &options, &progress)?;
+    let windows = arguments.windows;
+    let _metrics = metrics::serve(windows.metrics_listen, context.ui, &options, &progress)?;
+    let _dashboard = dashboard::serve(windows.dashboard, context.ui, &options, &progress).await?;
     if let Some(excluded) = all {
         let work = migrate::server::run(&options, excluded, &progress, &context.stop);
         let outcome = view::show(context.ui, &progress, work).await?;

@@ -8,6 +8,7 @@ mod check;
 mod cleanup;
 mod content;
 mod cutover;
+mod dashboard;
 mod generate;
 mod journal;
 mod log;
@@ -22,6 +23,7 @@ mod stop;
 mod ui;
 mod verify;
 mod view;
+mod watched;
 
 use std::process::ExitCode;
 

@@ -70,6 +70,11 @@ pub(super) async fn slot_health(target: &Config, source: &Config) -> Result<Opti
     Ok(read(target, Some(source)).await?.stream.and_then(|stream| stream.health()))
 }
 
+/// What is known of one database's migration, for who watches it: its object of `migration_detail`.
+pub(super) async fn look(target: &Config, source: &Config) -> Result<Value> {
+    Ok(read(target, Some(source)).await?.object())
+}
+
 /// The object that automation reads.
 fn object(all: &[Status]) -> Value {
     let databases: Vec<_> = all

@@ -3,6 +3,7 @@
 //! In: errors, warnings, notes, progress, results. Out: text in the form of PostgreSQL's programs (`pgstream: error: …`), or with
 //! `--json` one object on standard output. Nobody being there to read (a broken pipe) is no failure.
 
+use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,7 +42,12 @@ pub(super) struct Ui {
     journal: Option<Arc<Journal>>,
     /// How many warnings have been said.
     warnings: Arc<AtomicU64>,
+    /// The last messages but for progress, as objects.
+    recent: Arc<Mutex<VecDeque<Value>>>,
 }
+
+/// So many of the last messages are kept.
+const RECENT: usize = 100;
 
 const CYAN: &str = "1;36";
 
@@ -49,7 +55,14 @@ impl Ui {
     pub(super) fn new(manner: Manner) -> Ui {
         let terminal = io::stderr().is_terminal() && !manner.json_messages;
         let manner = Manner { color: manner.color && terminal, ..manner };
-        Ui { manner, terminal, bars: Arc::default(), journal: None, warnings: Arc::default() }
+        Ui {
+            manner,
+            terminal,
+            bars: Arc::default(),
+            journal: None,
+            warnings: Arc::default(),
+            recent: Arc::default(),
+        }
     }
 
     /// The same with a log file.
@@ -60,6 +73,15 @@ impl Ui {
     /// How many warnings have been said.
     pub(super) fn warnings(&self) -> u64 {
         self.warnings.load(Ordering::Relaxed)
+    }
+
+    /// The last messages, oldest first, as the log file has them in JSON.
+    pub(super) fn recent(&self) -> Vec<Value> {
+        self.recent_messages().iter().cloned().collect()
+    }
+
+    fn recent_messages(&self) -> MutexGuard<'_, VecDeque<Value>> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How much is said.
@@ -123,11 +145,18 @@ impl Ui {
         if let Some(journal) = &self.journal {
             journal.write(message, id);
         }
+        if message.level.is_kept() {
+            let mut recent = self.recent_messages();
+            if recent.len() == RECENT {
+                recent.pop_front();
+            }
+            recent.push_back(message.object(id));
+        }
         if !said {
             return;
         }
         if self.manner.json_messages {
-            return self.lines(&message.object(id));
+            return self.lines(&format!("{}\n", message.object(id)));
         }
         let text = match message.database {
             Some(database) => format!("{database}: {}", message.text),

@@ -1,9 +1,10 @@
 //! `pgstream verify`: every difference between the two databases.
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use pgstream_proto::lsn::Lsn;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::args::{self, Verify};
 use super::server::{passed_over, warn_of_passed_over};
@@ -13,7 +14,7 @@ use crate::ddl;
 use crate::error::{ErrorKind, Result};
 use crate::migrate::{position, server};
 use crate::progress::Progress;
-use crate::verify::{self, Difference, Options, Report};
+use crate::verify::{self, Difference, Options, Report, Sample};
 
 pub(super) async fn run(context: &Context<'_>, options: &Verify) -> Result<Outcome> {
     let source = context.servers.needed(Side::Source)?;
@@ -22,14 +23,14 @@ pub(super) async fn run(context: &Context<'_>, options: &Verify) -> Result<Outco
     let outcome = if options.databases.all_databases {
         all(context, options, &source, &target).await?
     } else {
-        let Compared { wanted, report, position } = compare(context, options, &source, &target).await?;
-        at_one_position = position.is_some();
+        let compared = compare(context, options, &source, &target).await?;
+        at_one_position = compared.position.is_some();
         if context.ui.manner().json {
-            context.ui.json(&object(&report, position))?;
+            context.ui.json(&compared.object())?;
         } else {
-            context.ui.print(&text(&report, &wanted))?;
+            context.ui.print(&compared.text())?;
         }
-        if report.differences.is_empty() { Outcome::Done } else { Outcome::Differences }
+        if compared.report.differences.is_empty() { Outcome::Done } else { Outcome::Differences }
     };
     if outcome == Outcome::Differences
         && !options.content.schema_only()
@@ -60,11 +61,11 @@ async fn all(context: &Context<'_>, options: &Verify, source: &Config, target: &
         };
         outcome = outcome.worse(one);
         match compared {
-            Ok(Compared { wanted, report, position }) => {
+            Ok(compared) => {
                 if !ui.manner().json {
-                    ui.print(&format!("database \"{name}\":\n{}", text(&report, &wanted)))?;
+                    ui.print(&format!("database \"{name}\":\n{}", compared.text()))?;
                 }
-                let mut object = object(&report, position);
+                let mut object = compared.object();
                 object["dbname"] = json!(name);
                 object["error"] = json!(null);
                 list.push(object);
@@ -110,6 +111,8 @@ async fn compare(
     let wanted = Options {
         schema: !options.data_only,
         data: !options.content.schema_only(),
+        sample: options.sample.map(|parts_per_million| Sample { parts_per_million, seed: seed() }),
+        named_rows: usize::from(options.keys),
         jobs: options.jobs.map_or_else(args::default_jobs, usize::from),
         ddl,
         snapshots: held.as_ref().map(|held| (held.source.clone(), held.target.clone())),
@@ -125,6 +128,11 @@ async fn compare(
     Ok(Compared { wanted, report, position: held.map(|held| held.lsn) })
 }
 
+/// Not the same twice in a row, so that samples of several runs look at more and more of the rows.
+fn seed() -> u32 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u32)
+}
+
 /// What came of comparing one database.
 struct Compared {
     wanted: Options,
@@ -133,55 +141,89 @@ struct Compared {
     position: Option<Lsn>,
 }
 
-fn text(report: &Report, options: &Options) -> String {
-    let mut text: String = report.differences.iter().map(line).collect();
-    let mut compared = Vec::new();
-    if options.schema {
-        compared.push(size::count(report.items, "definition", "definitions"));
+impl Compared {
+    fn text(&self) -> String {
+        let (report, options) = (&self.report, &self.wanted);
+        let mut text: String = report.differences.iter().map(lines).collect();
+        let mut compared = Vec::new();
+        if options.schema {
+            compared.push(size::count(report.items, "definition", "definitions"));
+        }
+        if options.data {
+            compared.push(size::count(report.tables, "table", "tables"));
+            let sample = self.sample_percent().map(|percent| format!(" of a sample of {percent} %"));
+            let rows = size::count(report.rows, "row", "rows");
+            compared.push(format!("{rows}{}", sample.unwrap_or_default()));
+            compared.push(size::count(report.sequences, "sequence", "sequences"));
+            compared.push(size::count(report.large_objects, "large object", "large objects"));
+        }
+        let result = match report.differences.len() as u64 {
+            0 => "equal".to_owned(),
+            number => size::count(number, "difference", "differences"),
+        };
+        text.push_str(&format!("{result} ({} compared)\n", compared.join(", ")));
+        text
     }
-    if options.data {
-        compared.push(size::count(report.tables, "table", "tables"));
-        compared.push(size::count(report.rows, "row", "rows"));
-        compared.push(size::count(report.sequences, "sequence", "sequences"));
-        compared.push(size::count(report.large_objects, "large object", "large objects"));
+
+    fn sample_percent(&self) -> Option<f64> {
+        self.wanted.sample.map(|sample| f64::from(sample.parts_per_million) / 1e4)
     }
-    let result = match report.differences.len() as u64 {
-        0 => "equal".to_owned(),
-        number => size::count(number, "difference", "differences"),
-    };
-    text.push_str(&format!("{result} ({} compared)\n", compared.join(", ")));
-    text
+
+    fn object(&self) -> Value {
+        let report = &self.report;
+        json!({
+            "equal": report.differences.is_empty(),
+            "lsn": self.position.map(|lsn| lsn.to_string()),
+            "sample_percent": self.sample_percent(),
+            "definitions": report.items,
+            "tables": report.tables,
+            "rows": report.rows,
+            "sequences": report.sequences,
+            "large_objects": report.large_objects,
+            "differences": report.differences.iter().map(difference).collect::<Vec<_>>(),
+        })
+    }
 }
 
-fn line(difference: &Difference) -> String {
+fn lines(difference: &Difference) -> String {
     let mut text = format!("{} {}\n", difference.object, difference.what);
     if let Some((source, target)) = &difference.definitions {
         text.push_str(&format!("    source: {}\n    target: {}\n", indented(source), indented(target)));
     }
+    if let Some(keys) = &difference.keys {
+        for row in &keys.rows {
+            let key = format!("({})=({})", keys.columns.join(", "), row.key.join(", "));
+            text.push_str(&format!("    key {} {}\n", printable(&key), row.what));
+        }
+        if keys.more {
+            text.push_str("    and more\n");
+        }
+    }
     text
+}
+
+/// What a terminal would take for a command of its own, in words.
+fn printable(text: &str) -> String {
+    let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(shown).collect()
 }
 
 fn indented(statement: &str) -> String {
     statement.trim_end().replace('\n', "\n            ")
 }
 
-fn object(report: &Report, position: Option<Lsn>) -> serde_json::Value {
-    let differences: Vec<_> = report
-        .differences
-        .iter()
-        .map(|d| {
-            let (source, target) = d.definitions.clone().unzip();
-            json!({ "object": d.object, "difference": d.what, "source": source, "target": target })
-        })
-        .collect();
+fn difference(difference: &Difference) -> Value {
+    let (source, target) = difference.definitions.clone().unzip();
+    let row = |row: &verify::DifferentRow| json!({ "key": row.key, "difference": row.what });
+    let keys = difference.keys.as_ref().map(|keys| {
+        let rows: Vec<_> = keys.rows.iter().map(row).collect();
+        json!({ "columns": keys.columns, "rows": rows, "more": keys.more })
+    });
     json!({
-        "equal": report.differences.is_empty(),
-        "lsn": position.map(|lsn| lsn.to_string()),
-        "definitions": report.items,
-        "tables": report.tables,
-        "rows": report.rows,
-        "sequences": report.sequences,
-        "large_objects": report.large_objects,
-        "differences": differences,
+        "object": difference.object,
+        "difference": difference.what,
+        "source": source,
+        "target": target,
+        "keys": keys,
     })
 }

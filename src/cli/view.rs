@@ -15,6 +15,9 @@ use crate::progress::{Progress, Snapshot, StreamSnapshot};
 const PATIENCE: Duration = Duration::from_millis(250);
 /// Between two looks at the counters.
 const TICK: Duration = Duration::from_millis(100);
+/// Between two lines where no bars can be; and while a source is followed, which may be for days.
+const LINE: Duration = Duration::from_secs(5);
+const FOLLOWING: Duration = Duration::from_secs(30);
 /// How far back the rate looks.
 const WINDOW: Duration = Duration::from_secs(15);
 
@@ -43,7 +46,7 @@ struct View {
     bars: Option<Bars>,
     /// Where no bars can be: when the next line is due.
     next_line: Duration,
-    /// Bytes at moments of the last seconds, oldest first.
+    /// Bytes moved at moments of the last seconds, oldest first.
     samples: Vec<(Instant, u64)>,
 }
 
@@ -52,6 +55,7 @@ struct Bars {
     phase: ProgressBar,
     bytes: ProgressBar,
     items: ProgressBar,
+    builds: ProgressBar,
     active: ProgressBar,
 }
 
@@ -65,7 +69,7 @@ impl View {
         show_notes(ui, progress);
         let elapsed = self.begun.elapsed();
         let snapshot = progress.snapshot();
-        let rate = self.rate(snapshot.bytes);
+        let rate = self.rate(snapshot.bytes_moved);
         match &self.bars {
             Some(bars) if elapsed >= PATIENCE => {
                 ui.set_bars(Some(bars.all.clone()));
@@ -78,19 +82,14 @@ impl View {
         if elapsed >= self.next_line {
             let following = progress.stream().snapshot();
             ui.progress(&(line(&snapshot, rate) + &stream(&following)), numbers(&snapshot, &following, rate));
-            // Every 10 seconds at first, then every half minute.
-            let step = if elapsed < Duration::from_secs(60) { 10 } else { 30 };
-            self.next_line = elapsed + Duration::from_secs(step);
+            let in_step = following.applied != Lsn::INVALID;
+            self.next_line = elapsed + if in_step { FOLLOWING } else { LINE };
         }
     }
 
-    /// Bytes per second over the last seconds.
+    /// Bytes per second over the last seconds, of what this run moves.
     fn rate(&mut self, bytes: u64) -> f64 {
         let now = Instant::now();
-        // What earlier runs have done arrives at once and is no rate.
-        if self.samples.last().is_some_and(|&(_, last)| last == 0 && bytes > 0) {
-            self.samples.clear();
-        }
         self.samples.retain(|&(at, _)| now.duration_since(at) < WINDOW);
         self.samples.push((now, bytes));
         match self.samples.first() {
@@ -104,7 +103,7 @@ impl View {
     fn finish(&self, ui: &Ui) {
         ui.set_bars(None);
         if let Some(bars) = &self.bars {
-            for bar in [&bars.phase, &bars.bytes, &bars.items, &bars.active] {
+            for bar in [&bars.phase, &bars.bytes, &bars.items, &bars.builds, &bars.active] {
                 bar.finish_and_clear();
             }
         }
@@ -127,6 +126,7 @@ impl Bars {
             // A terminal of 80 columns must hold it: what is too long is cut, not wrapped.
             bytes: bar("  rows  [{bar:20}] {percent:>3}% {wide_msg}"),
             items: bar("  items [{bar:20}] {pos} of {len}"),
+            builds: bar("  {wide_msg}"),
             active: bar("  {wide_msg}"),
             all: all.clone(),
         };
@@ -146,8 +146,12 @@ impl Bars {
             self.items.set_length(now.items_total);
             self.items.set_position(now.items);
         }
-        let active: Vec<&str> = now.active.iter().chain(&now.builds).map(String::as_str).collect();
-        self.active.set_message(active.join(", "));
+        let builds = now.builds.join(", ");
+        // No row for them before there is one.
+        if self.builds.message() != builds {
+            self.builds.set_message(builds);
+        }
+        self.active.set_message(now.active.join(", "));
     }
 
     fn draw_stream(&self, now: &StreamSnapshot) {

@@ -115,6 +115,8 @@ pub struct Options {
     pub toast_compression: bool,
     /// What the target's role may not create stays behind (`--skip-unprivileged`); otherwise it keeps a migration from beginning.
     pub skip_unprivileged: bool,
+    /// Changes of extensions' tables are followed like any others'; otherwise their rows are copied once (`--no-replicate-extension-tables`).
+    pub replicate_extension_tables: bool,
     /// The objects that are copied (`--schema`, `--table` and the like); the plan is made of a database that was reduced to them.
     pub selection: Selection,
 }
@@ -141,6 +143,7 @@ impl Default for Options {
             table_access_methods: true,
             toast_compression: true,
             skip_unprivileged: false,
+            replicate_extension_tables: true,
             selection: Selection::default(),
         }
     }

@@ -134,7 +134,7 @@ pub(super) async fn unpublished(
     source: &mut Connection,
     target: &mut Connection,
     publication: &str,
-    database: &Database,
+    (database, options): (&Database, &ddl::Options),
     missing: replication::MissingIdentity,
     exact: bool,
 ) -> Result<Vec<(u32, String)>> {
@@ -143,7 +143,7 @@ pub(super) async fn unpublished(
         return Ok(Vec::new());
     }
     let mut tables = crate::catalog::replication::replication_tables(source).await?;
-    scope::mark(&mut tables, database);
+    scope::mark(&mut tables, database, options);
     let published = published_tables(source, publication).await?;
     let changes = replication::changes(&tables, source.version(), missing);
     Ok(tables

@@ -114,8 +114,8 @@ impl Run<'_> {
         }
         let (_, publication) = stream::names(migration)?;
         let (missing, exact) = (self.options.replica_identity, snapshot.is_exact());
-        let (session, database) = (snapshot.connection(), &selected.database);
-        let mut found = later::unpublished(session, target, publication, database, missing, exact).await?;
+        let (session, wanted) = (snapshot.connection(), (&selected.database, &self.options.ddl));
+        let mut found = later::unpublished(session, target, publication, wanted, missing, exact).await?;
         found.retain(|(oid, _)| !refused.contains_key(oid));
         Ok(found)
     }

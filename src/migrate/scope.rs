@@ -35,24 +35,33 @@ pub(super) async fn read(source: &mut Connection, options: &ddl::Options) -> Res
     catalog::selection::read(source, &options.selection, Unmatched::Refused).await
 }
 
-/// The source's tables as replication sees them, those whose contents are not selected marked.
+/// The source's tables as replication sees them, those marked whose changes are not wanted.
 pub(super) async fn replication_tables(
     source: &mut Connection,
     options: &ddl::Options,
 ) -> Result<Vec<ReplicationTable>> {
     let mut tables = catalog::replication::replication_tables(source).await?;
-    if !options.selection.is_everything() {
-        mark(&mut tables, &read(source, options).await?.database);
+    if options.selection.is_everything() {
+        mark_extensions(&mut tables, options);
+    } else {
+        mark(&mut tables, &read(source, options).await?.database, options);
     }
     Ok(tables)
 }
 
-/// Marks the tables whose contents are not among what is selected.
-pub(super) fn mark(tables: &mut [ReplicationTable], selected: &Database) {
+/// Marks the tables whose changes are not wanted: those whose contents are not among what is selected, and extensions' where that is asked for.
+pub(super) fn mark(tables: &mut [ReplicationTable], selected: &Database, options: &ddl::Options) {
     let wanted: HashSet<u32> =
         selected.tables.iter().filter(|table| !table.contents_left_out).map(|table| table.oid).collect();
-    for table in tables {
+    for table in tables.iter_mut() {
         table.left_out = !wanted.contains(&table.oid);
+    }
+    mark_extensions(tables, options);
+}
+
+fn mark_extensions(tables: &mut [ReplicationTable], options: &ddl::Options) {
+    for table in tables.iter_mut().filter(|table| table.of_extension) {
+        table.left_out |= !options.replicate_extension_tables;
     }
 }
 

@@ -168,7 +168,7 @@ where
         let work = work(name.clone(), own);
         tasks.spawn(async move {
             let result = work.await;
-            all.end_database(&name);
+            all.end_database(&name, result.as_ref().err().map(Error::to_string));
             (index, result)
         });
     }

@@ -14,6 +14,7 @@ pub use stream::{StreamProgress, StreamSnapshot};
 pub struct Progress {
     bytes: AtomicU64,
     bytes_total: AtomicU64,
+    bytes_moved: AtomicU64,
     rows: AtomicU64,
     parts: AtomicU64,
     parts_total: AtomicU64,
@@ -21,7 +22,7 @@ pub struct Progress {
     items_total: AtomicU64,
     stream: Arc<StreamProgress>,
     text: Mutex<Text>,
-    databases: Mutex<Vec<Child>>,
+    databases: Mutex<Vec<Member>>,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -33,11 +34,16 @@ struct Text {
 }
 
 /// One of the databases of a whole server.
-#[derive(Debug)]
-struct Child {
-    name: String,
-    progress: Arc<Progress>,
-    ended: bool,
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// Its name.
+    pub name: String,
+    /// Its counters.
+    pub progress: Arc<Progress>,
+    /// Nothing more is done in it.
+    pub ended: bool,
+    /// Why it ended, where that was not as it should.
+    pub error: Option<String>,
 }
 
 /// Something that the operator should know, shown once.
@@ -62,6 +68,8 @@ pub struct Snapshot {
     pub bytes: u64,
     /// Estimated bytes of all rows.
     pub bytes_total: u64,
+    /// Bytes of rows that this run has sent.
+    pub bytes_moved: u64,
     /// Rows of finished parts of this run.
     pub rows: u64,
     /// Finished parts.
@@ -129,6 +137,7 @@ impl Progress {
     /// Bytes of rows have been sent to the target.
     pub fn add_bytes(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.bytes_moved.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// A part has been committed.
@@ -172,14 +181,14 @@ impl Progress {
     /// Takes the notes that have not been shown, those of databases included.
     pub fn take_notes(&self) -> Vec<Note> {
         let mut notes = std::mem::take(&mut self.text().notes);
-        for child in self.databases().iter() {
-            let named = |note| Note { database: Some(child.name.clone()), ..note };
-            notes.extend(child.progress.take_notes().into_iter().map(named));
+        for member in self.members().iter() {
+            let named = |note| Note { database: Some(member.name.clone()), ..note };
+            notes.extend(member.progress.take_notes().into_iter().map(named));
         }
         notes
     }
 
-    fn databases(&self) -> std::sync::MutexGuard<'_, Vec<Child>> {
+    fn members(&self) -> std::sync::MutexGuard<'_, Vec<Member>> {
         // As for the text.
         self.databases.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -187,41 +196,46 @@ impl Progress {
     /// The counters of a database of a whole server; [`snapshot`](Self::snapshot) adds them to its own.
     pub fn add_database(&self, name: &str) -> Arc<Progress> {
         let progress = Arc::new(Progress::default());
-        self.databases().push(Child { name: name.to_owned(), progress: progress.clone(), ended: false });
+        self.members().push(Member {
+            name: name.to_owned(),
+            progress: progress.clone(),
+            ended: false,
+            error: None,
+        });
         progress
     }
 
-    /// Nothing more is done in that database.
-    pub fn end_database(&self, name: &str) {
-        if let Some(child) = self.databases().iter_mut().find(|child| child.name == name) {
-            child.ended = true;
+    /// Nothing more is done in that database; the error if it failed.
+    pub fn end_database(&self, name: &str, error: Option<String>) {
+        if let Some(member) = self.members().iter_mut().find(|member| member.name == name) {
+            member.ended = true;
+            member.error = error;
         }
     }
 
-    /// The databases of a whole server that are not done with, with their counters.
-    pub fn open_databases(&self) -> Vec<(String, Arc<Progress>)> {
-        let databases = self.databases();
-        let open = databases.iter().filter(|child| !child.ended);
-        open.map(|child| (child.name.clone(), child.progress.clone())).collect()
+    /// The databases of a whole server, in the order in which they were added; none where there is only one.
+    pub fn databases(&self) -> Vec<Member> {
+        self.members().clone()
     }
 
     /// The counters now.
     pub fn snapshot(&self) -> Snapshot {
         let mut sum = self.own_snapshot();
-        for child in self.databases().iter() {
-            let one = child.progress.snapshot();
-            sum.databases.0 += u64::from(child.ended);
+        for member in self.members().iter() {
+            let one = member.progress.snapshot();
+            sum.databases.0 += u64::from(member.ended);
             sum.databases.1 += 1;
             sum.bytes += one.bytes;
             sum.bytes_total += one.bytes_total;
+            sum.bytes_moved += one.bytes_moved;
             sum.rows += one.rows;
             sum.parts += one.parts;
             sum.parts_total += one.parts_total;
             sum.items += one.items;
             sum.items_total += one.items_total;
-            sum.builds.extend(one.builds.iter().map(|build| format!("{}: {build}", child.name)));
-            if !child.ended && !one.phase.is_empty() {
-                sum.active.push(format!("{}: {}", child.name, one.phase));
+            sum.builds.extend(one.builds.iter().map(|build| format!("{}: {build}", member.name)));
+            if !member.ended && !one.phase.is_empty() {
+                sum.active.push(format!("{}: {}", member.name, one.phase));
             }
         }
         sum
@@ -234,6 +248,7 @@ impl Progress {
             phase: text.phase,
             bytes: load(&self.bytes),
             bytes_total: load(&self.bytes_total),
+            bytes_moved: load(&self.bytes_moved),
             rows: load(&self.rows),
             parts: load(&self.parts),
             parts_total: load(&self.parts_total),
@@ -269,7 +284,7 @@ mod tests {
         b.set_parts(0, 3, 0, 30);
         b.set_phase("copying rows");
         b.note("hello");
-        server.end_database("a");
+        server.end_database("a", None);
         let now = server.snapshot();
         assert_eq!((now.parts, now.parts_total, now.bytes, now.bytes_total), (1, 5, 10, 50));
         assert_eq!((now.databases, now.active), ((1, 2), vec!["b: copying rows".to_owned()]));

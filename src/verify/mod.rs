@@ -1,14 +1,18 @@
 //! Compares two databases: definitions, and what tables, sequences and large objects hold.
 //!
 //! In: both servers. Out: a [`Report`] that names every difference. Rows are counted and hashed inside the servers, so only
-//! sums travel. What may fail: either connection; what a role may not read is a difference of its own (`could not be
+//! sums travel, and keys of rows that differ. What may fail: either connection; what a role may not read is a difference of its own (`could not be
 //! compared`), never passed over. Without [`Options::snapshots`] the two servers share no moment: what changes on the source meanwhile, differs.
 
 mod form;
+mod keys;
 mod large_object;
 mod rows;
 mod schema;
 mod sequence;
+
+pub use keys::{DifferentRow, Keys};
+pub use rows::Sample;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -35,6 +39,10 @@ pub struct Options {
     pub schema: bool,
     /// Compare rows, sequences and large objects.
     pub data: bool,
+    /// The rows that are compared, where a table has a key; `None` compares all.
+    pub sample: Option<Sample>,
+    /// Rows to name of a table that differs, at most.
+    pub named_rows: usize,
     /// Tables to compare at the same time; each takes a session of both servers.
     pub jobs: usize,
     /// Which definitions were copied, and so are compared.
@@ -52,11 +60,13 @@ pub struct Difference {
     pub what: String,
     /// The source's statement and the target's, where definitions differ.
     pub definitions: Option<(String, String)>,
+    /// The rows of a table that differ, where they have a key.
+    pub keys: Option<Keys>,
 }
 
 impl Difference {
     fn new(object: impl Into<String>, what: impl Into<String>) -> Difference {
-        Difference { object: object.into(), what: what.into(), definitions: None }
+        Difference { object: object.into(), what: what.into(), definitions: None, keys: None }
     }
 }
 
@@ -115,7 +125,7 @@ pub async fn run(
         report.differences.extend(schema::compare(&made, &found, majors));
     }
     if options.data {
-        let measure = Measure::of(&source_definition, &target_definition);
+        let measure = Measure::of(&source_definition, &target_definition, options.sample);
         pair.prepare(&measure).await?;
         let large_objects = wanted.selection.includes_large_objects();
         // A stream carries neither sequences nor large objects: they come with the cutover.
@@ -245,17 +255,17 @@ async fn compare_rows(
     for _ in 0..jobs {
         let (queue, progress, stop) = (queue.clone(), progress.clone(), stop.clone());
         let (source, target, measure) = (source.clone(), target.clone(), *measure);
-        let (sessions, snapshots) = (first.take(), options.snapshots.clone());
+        let (sessions, options) = (first.take(), options.clone());
         workers.spawn(async move {
             let sessions = match sessions {
                 Some(sessions) => sessions,
                 None => {
-                    let mut sessions = Sessions::open(&source, &target, snapshots.as_ref()).await?;
+                    let mut sessions = Sessions::open(&source, &target, options.snapshots.as_ref()).await?;
                     sessions.prepare(&measure).await?;
                     sessions
                 }
             };
-            work(sessions, snapshots.as_ref(), &queue, &measure, &progress, &stop).await
+            work(sessions, &options, &queue, &measure, &progress, &stop).await
         });
     }
     let mut all = Found::default();
@@ -271,7 +281,7 @@ async fn compare_rows(
 
 async fn work(
     mut sessions: Sessions,
-    snapshots: Option<&(String, String)>,
+    options: &Options,
     queue: &Mutex<VecDeque<Pair>>,
     measure: &Measure,
     progress: &Progress,
@@ -281,10 +291,10 @@ async fn work(
     let cancellers = sessions.cancellers();
     loop {
         let next = queue.lock().await.pop_front();
-        let Some(pair) = next else { break };
+        let Some(mut pair) = next else { break };
         let active = progress.begin(pair.object());
         let compared = tokio::select! {
-            compared = rows::compare(&mut sessions, &pair, measure) => compared?,
+            compared = rows::compare(&mut sessions, &mut pair, measure, options.named_rows) => compared?,
             () = stop.cancelled() => {
                 // The servers would go on hashing until they notice that nobody listens. One that is gone needs no word.
                 let [source, target] = &cancellers;
@@ -298,7 +308,7 @@ async fn work(
         found.rows += compared.rows;
         if compared.difference.is_some() {
             // What could not be compared has ended the transaction that holds the snapshot.
-            sessions.renew(snapshots, measure).await?;
+            sessions.renew(options.snapshots.as_ref(), measure).await?;
         }
         found.differences.extend(compared.difference);
     }

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
+use super::keys::{self, Keys};
 use super::{Difference, Sessions};
+use crate::catalog::key::identifying_columns;
 use crate::error::{Error, ErrorKind, Result};
 use crate::schema::Database;
 use crate::schema::table::{Column, Table};
@@ -22,7 +24,21 @@ pub(super) struct Measure {
     same_encoding: bool,
     /// One server is older than 12 and the other is not.
     floats_differ: bool,
+    /// Which rows are looked at.
+    sample: Option<Sample>,
 }
+
+/// A choice of rows that both sides make alike, by their keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sample {
+    /// How many of a million.
+    pub parts_per_million: u32,
+    /// Another seed chooses other rows.
+    pub seed: u32,
+}
+
+/// Of how many rows a sample is so many.
+const MILLION: u64 = 1_000_000;
 
 const BYTEA: u32 = 17;
 const CHAR: u32 = 18;
@@ -30,11 +46,12 @@ const FLOAT4: u32 = 700;
 const FLOAT8: u32 = 701;
 
 impl Measure {
-    pub(super) fn of(source: &Database, target: &Database) -> Measure {
+    pub(super) fn of(source: &Database, target: &Database, sample: Option<Sample>) -> Measure {
         Measure {
             modern: source.version.min(target.version) >= 110_000,
             same_encoding: source.properties.encoding == target.properties.encoding,
             floats_differ: (source.version < 120_000) != (target.version < 120_000),
+            sample,
         }
     }
 
@@ -76,15 +93,63 @@ impl Measure {
         }
     }
 
+    /// SQL: the text of some columns of a row.
+    fn text(&self, columns: &[Column]) -> String {
+        let values: Vec<String> = columns.iter().map(|column| self.value(column)).collect();
+        format!("ROW({})::pg_catalog.text", values.join(", "))
+    }
+
+    /// SQL: a number below `many` for each row, by its key.
+    fn deal(&self, pair: &Pair, many: u64, seed: u32) -> String {
+        let key = self.hash(&format!("({} || ' {seed}')", self.text(&pair.key)));
+        format!("({key} & 9223372036854775807) % {many}")
+    }
+
+    /// SQL: the rows of a pair that are looked at, and those conditions that they also meet.
+    fn from(&self, pair: &Pair, more: Option<String>) -> String {
+        let table = format!("ONLY {} {}", qualified(&pair.schema, &pair.name), pair.condition);
+        let sample = self.sample.filter(|_| !pair.key.is_empty());
+        let sample = sample.map(|Sample { parts_per_million, seed }| {
+            format!("{} < {parts_per_million}", self.deal(pair, MILLION, seed))
+        });
+        let conditions: Vec<String> = sample.into_iter().chain(more).collect();
+        match conditions.is_empty() {
+            true => table,
+            false => format!("(SELECT * FROM {table}) x WHERE {}", conditions.join(" AND ")),
+        }
+    }
+
     /// The statement that counts and sums the rows of a pair.
     fn statement(&self, pair: &Pair) -> String {
-        let values: Vec<String> = pair.columns.iter().map(|column| self.value(column)).collect();
-        let text = format!("ROW({})::pg_catalog.text", values.join(", "));
         format!(
-            "SELECT pg_catalog.count(*), coalesce(pg_catalog.sum({}), 0)::text FROM ONLY {} {}",
-            self.hash(&text),
-            qualified(&pair.schema, &pair.name),
-            pair.condition
+            "SELECT pg_catalog.count(*), coalesce(pg_catalog.sum({}), 0)::text FROM {}",
+            self.hash(&self.text(&pair.columns)),
+            self.from(pair, None)
+        )
+    }
+
+    /// The statement that does the same for each of so many buckets.
+    pub(super) fn bucket_sums(&self, pair: &Pair, buckets: u64) -> String {
+        format!(
+            "SELECT y.bucket, pg_catalog.count(*), pg_catalog.sum(y.hash)::text \
+             FROM (SELECT {} AS bucket, {} AS hash FROM {}) y GROUP BY y.bucket",
+            self.deal(pair, buckets, 0),
+            self.hash(&self.text(&pair.columns)),
+            self.from(pair, None)
+        )
+    }
+
+    /// The statement that gives the keys and hashes of the rows of some buckets.
+    pub(super) fn keys(&self, pair: &Pair, buckets: u64, chosen: &[u64]) -> String {
+        let key: Vec<String> =
+            pair.key.iter().map(|column| format!("{}::pg_catalog.text", ident(&column.name))).collect();
+        let chosen: Vec<String> = chosen.iter().map(u64::to_string).collect();
+        let within = format!("{} IN ({})", self.deal(pair, buckets, 0), chosen.join(", "));
+        format!(
+            "SELECT pg_catalog.json_build_array({})::text, {}::text FROM {}",
+            key.join(", "),
+            self.hash(&self.text(&pair.columns)),
+            self.from(pair, (buckets > 1).then_some(within))
         )
     }
 }
@@ -92,10 +157,12 @@ impl Measure {
 /// A table that both sides have.
 #[derive(Debug, Clone)]
 pub(super) struct Pair {
-    schema: String,
-    name: String,
+    pub(super) schema: String,
+    pub(super) name: String,
     /// The columns that both have, in the order of their names.
     columns: Vec<Column>,
+    /// Those of them that identify a row, once it was asked for them.
+    pub(super) key: Vec<Column>,
     /// `WHERE …`, or nothing.
     condition: String,
     /// Size on the source, with TOAST.
@@ -105,6 +172,14 @@ pub(super) struct Pair {
 impl Pair {
     pub(super) fn object(&self) -> String {
         format!("TABLE {}.{}", self.schema, self.name)
+    }
+
+    /// Asks the source what identifies the rows; nothing does where the target lacks one of these columns.
+    pub(super) async fn find_key(&mut self, source: &mut Connection) -> Result<()> {
+        let names = identifying_columns(source, &self.schema, &self.name).await?;
+        let column = |name: &String| self.columns.iter().find(|column| column.name == *name).cloned();
+        self.key = names.iter().map(column).collect::<Option<_>>().unwrap_or_default();
+        Ok(())
     }
 }
 
@@ -147,6 +222,7 @@ fn pair(table: &Table, twin: &Table) -> Pair {
         schema: table.schema.clone(),
         name: table.name.clone(),
         columns,
+        key: Vec::new(),
         condition: table.configuration.clone().unwrap_or_default(),
         bytes: table.bytes,
     }
@@ -159,11 +235,21 @@ pub(super) struct Compared {
     pub(super) difference: Option<Difference>,
 }
 
-/// Compares the rows of one pair, both sides at the same time.
+/// Compares the rows of one pair, both sides at the same time; of one that differs, `named` rows at most are named.
 ///
 /// # Errors
 /// A lost connection. What a server refuses is a difference: the table could not be compared.
-pub(super) async fn compare(sessions: &mut Sessions, pair: &Pair, measure: &Measure) -> Result<Compared> {
+pub(super) async fn compare(
+    sessions: &mut Sessions,
+    pair: &mut Pair,
+    measure: &Measure,
+    named: usize,
+) -> Result<Compared> {
+    if measure.sample.is_some()
+        && let Err(error) = pair.find_key(&mut sessions.source).await
+    {
+        return not_compared(pair, "source", error);
+    }
     let sql = measure.statement(pair);
     let (source, target) =
         tokio::join!(content(&mut sessions.source, &sql), content(&mut sessions.target, &sql));
@@ -173,13 +259,33 @@ pub(super) async fn compare(sessions: &mut Sessions, pair: &Pair, measure: &Meas
         (_, Err(e)) => return not_compared(pair, "target", e),
     };
     let what = if source.rows != target.rows {
-        Some(format!("has {} rows on the source and {} on the target", source.rows, target.rows))
+        format!("has {} rows on the source and {} on the target", source.rows, target.rows)
     } else if source.sum != target.sum {
-        Some(format!("has {} rows on both sides, but not the same ones", source.rows))
+        format!("has {} rows on both sides, but not the same ones", source.rows)
     } else {
-        None
+        return Ok(Compared { rows: source.rows, difference: None });
     };
-    Ok(Compared { rows: source.rows, difference: what.map(|what| Difference::new(pair.object(), what)) })
+    let mut difference = Difference::new(pair.object(), what);
+    if named > 0 {
+        difference.keys = match find_keys(sessions, pair, measure, source.rows.max(target.rows), named).await
+        {
+            Ok(keys) => keys,
+            // That the table differs is known; what a server refuses now only leaves the rows without names.
+            Err(error) => refused("", "", error).map(|_| None)?,
+        };
+    }
+    Ok(Compared { rows: source.rows, difference: Some(difference) })
+}
+
+async fn find_keys(
+    sessions: &mut Sessions,
+    pair: &mut Pair,
+    measure: &Measure,
+    rows: u64,
+    named: usize,
+) -> Result<Option<Keys>> {
+    pair.find_key(&mut sessions.source).await?;
+    keys::find(sessions, pair, measure, rows, named).await
 }
 
 fn not_compared(pair: &Pair, side: &str, error: Error) -> Result<Compared> {
@@ -216,7 +322,7 @@ mod tests {
     }
 
     fn measure(source: (u32, &str), target: (u32, &str)) -> Measure {
-        Measure::of(&database(source.0, source.1), &database(target.0, target.1))
+        Measure::of(&database(source.0, source.1), &database(target.0, target.1), None)
     }
 
     #[test]
@@ -242,6 +348,7 @@ mod tests {
             schema: "s".to_owned(),
             name: "t".to_owned(),
             columns: Vec::new(),
+            key: Vec::new(),
             condition: String::new(),
             bytes: 0,
         };

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use pgstream_proto::auth::Login;
+use pgstream_proto::auth::{AuthError, Login};
 use pgstream_proto::backend::{AuthenticationRequest, Message};
 use pgstream_proto::frame::{self, Limits};
 use pgstream_proto::frontend;
@@ -414,7 +414,7 @@ async fn log_in(config: &Config, side: Side, settings: &Settings, endpoint: Endp
         match (message, &mut login) {
             (Message::Authentication(request), Some(state)) => {
                 let done = matches!(request, AuthenticationRequest::Ok);
-                state.on(request, &mut outbound).map_err(|e| Error::usage(e.to_string()))?;
+                state.on(request, &mut outbound).map_err(|e| login_refused(side, &e))?;
                 if let Some(state) = login.take_if(|_| done) {
                     state.finish().map_err(|e| Error::usage(e.to_string()))?;
                 }
@@ -454,6 +454,16 @@ async fn log_in(config: &Config, side: Side, settings: &Settings, endpoint: Endp
         }
     }
     Ok(connection)
+}
+
+fn login_refused(side: Side, error: &AuthError) -> Error {
+    let refused = Error::usage(error.to_string());
+    match error {
+        AuthError::NoPassword => refused.with_hint(format!(
+            "Give it in a password file (~/.pgpass, PGPASSFILE), by PGPASSWORD or by --{side}-password-file."
+        )),
+        _ => refused,
+    }
 }
 
 impl Endpoint {

@@ -15,16 +15,21 @@ mod cluster;
 pub(crate) mod compare;
 
 mod database;
+mod extensions;
 mod fixture;
+pub(crate) mod http;
+pub(crate) mod json_schema;
 mod pgstream;
 mod programs;
 mod proxy;
 mod random;
 mod run;
+mod screen;
 
 pub(crate) use changes::change;
 pub(crate) use cluster::{Auth, Cluster, Options, server};
 pub(crate) use database::Database;
+pub(crate) use extensions::Extensions;
 pub(crate) use fixture::fixture;
 #[cfg(feature = "fault-points")]
 pub(crate) use pgstream::Finished;
@@ -32,6 +37,7 @@ pub(crate) use pgstream::{Pgstream, Running};
 pub(crate) use programs::{as_owner, client, server_program};
 pub(crate) use proxy::{Proxy, Trouble};
 pub(crate) use random::{Random, variable};
+pub(crate) use screen::Screen;
 
 /// Every major that the tests run.
 pub(crate) const MAJORS: [u32; 9] = [10, 11, 12, 13, 14, 15, 16, 17, 18];

@@ -1,6 +1,7 @@
 //! Running the program under test.
 
 use super::database::Database;
+use super::json_schema;
 use super::programs::forget_postgres_variables;
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
@@ -15,6 +16,8 @@ const TIME_LIMIT: Duration = Duration::from_secs(150);
 #[derive(Debug)]
 pub(crate) struct Pgstream {
     command: Command,
+    subcommand: String,
+    json: bool,
 }
 
 /// What a run of pgstream said.
@@ -32,6 +35,8 @@ pub(crate) struct Finished {
 #[derive(Debug)]
 pub(crate) struct Running {
     child: Child,
+    /// With `--json`, the subcommand whose schema the output has.
+    schema: Option<String>,
     stdout: Option<JoinHandle<String>>,
     stderr: Option<JoinHandle<String>>,
 }
@@ -43,7 +48,7 @@ impl Pgstream {
         forget_postgres_variables(&mut command);
         command.arg(subcommand).env("NO_COLOR", "1").env("HOME", "/nonexistent");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        Pgstream { command }
+        Pgstream { command, subcommand: subcommand.to_owned(), json: false }
     }
 
     /// `pgstream SUBCOMMAND --source … --target …`.
@@ -53,7 +58,11 @@ impl Pgstream {
 
     /// More arguments.
     pub(crate) fn args<'a>(mut self, arguments: impl IntoIterator<Item = &'a str>) -> Pgstream {
-        self.command.args(arguments);
+        for argument in arguments {
+            // With --watch there is more than one object.
+            self.json = argument != "--watch" && (self.json || argument == "--json");
+            self.command.arg(argument);
+        }
         self
     }
 
@@ -74,7 +83,7 @@ impl Pgstream {
         let mut child = self.command.spawn().expect("pgstream starts");
         let stdout = child.stdout.take().map(collect);
         let stderr = child.stderr.take().map(collect);
-        Running { child, stdout, stderr }
+        Running { child, schema: self.json.then_some(self.subcommand), stdout, stderr }
     }
 }
 
@@ -100,7 +109,12 @@ impl Running {
         };
         let (stdout, stderr) = (text(self.stdout.take()), text(self.stderr.take()));
         match status {
-            Some(status) => Finished { code: status.code(), stdout, stderr },
+            Some(status) => {
+                if let Some(command) = self.schema.as_deref().filter(|_| status.code().is_some()) {
+                    expect_schema(command, &stdout);
+                }
+                Finished { code: status.code(), stdout, stderr }
+            }
             None => panic!("pgstream did not end within {TIME_LIMIT:?}; stderr:\n{stderr}"),
         }
     }
@@ -121,6 +135,19 @@ impl Running {
     /// Whether it has ended already.
     pub(crate) fn ended(&mut self) -> bool {
         self.child.try_wait().expect("a child can be waited for").is_some()
+    }
+}
+
+/// Panics where what a command printed with `--json` is neither what the published schema says of it nor an error.
+#[track_caller]
+fn expect_schema(command: &str, stdout: &str) {
+    let Ok(value) = serde_json::from_str(stdout) else {
+        // Wrong usage is told as text.
+        assert!(stdout.is_empty(), "{command} --json printed something else than one JSON object: {stdout}");
+        return;
+    };
+    if json_schema::fits("error", &value).is_err() {
+        json_schema::assert_fits(command, &value);
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{
     Pair, assert_equal, assert_source_is_clean, cutover, migrate, migrate_until_in_step, status, wait_until,
 };
-use crate::harness::{Cluster, Options, Pgstream};
+use crate::harness::{Cluster, Extensions, Options, Pgstream};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 const SMALL: &str =
@@ -161,6 +161,37 @@ fn a_skipped_table_is_copied_and_reported() {
     running.wait().expect_code(0);
     assert_eq!(target.query("SELECT a FROM bare"), [["1"], ["1"]]);
     assert_eq!(target.value("SELECT count(*) FROM t"), "2");
+}
+
+#[test]
+fn tables_of_extensions_are_followed_unless_that_is_not_wanted() {
+    let script = "CREATE TABLE setting (name text PRIMARY KEY, value text);
+        SELECT pg_catalog.pg_extension_config_dump('setting', 'WHERE name <> ''of the extension''');
+        INSERT INTO setting VALUES ('of the extension', 'x');";
+    let extensions = Extensions::new().with("settings", "1", "", script);
+    let options = || Options { settings: vec![extensions.setting()], ..Options::default() };
+    let (source, target) = (Cluster::start(18, &options()), Cluster::start(18, &options()));
+    for (database, wanted) in [("followed", true), ("copied", false)] {
+        let (source, target) = (source.create_database(database), target.create_database(database));
+        source.execute(
+            "CREATE EXTENSION settings; INSERT INTO setting VALUES ('a', '1'); CREATE TABLE t (id integer PRIMARY KEY)",
+        );
+        let choice: &[&str] = if wanted { &[] } else { &["--no-replicate-extension-tables"] };
+        let mut running = migrate_until_in_step(&source, &target, choice);
+        let published = source.query("SELECT prrelid::regclass FROM pg_publication_rel ORDER BY 1");
+        assert_eq!(published.len(), if wanted { 2 } else { 1 }, "{published:?}");
+        // The next run, and the cutover, go by the choice that the first one was given.
+        running.kill();
+        source.execute("INSERT INTO setting VALUES ('b', '2'); INSERT INTO t VALUES (1)");
+        let running = migrate_until_in_step(&source, &target, &[]);
+        cutover(&source, &target).run().expect_code(0);
+        running.wait().expect_code(0);
+        assert_eq!(target.value("SELECT count(*) FROM t"), "1");
+        let names = target.query("SELECT name FROM setting ORDER BY 1");
+        let expected: &[&[&str]] =
+            if wanted { &[&["a"], &["b"], &["of the extension"]] } else { &[&["a"], &["of the extension"]] };
+        assert_eq!(names, expected, "{database}");
+    }
 }
 
 #[test]
@@ -352,20 +383,37 @@ fn a_comparison_beside_a_running_stream_reads_both_sides_at_one_position() {
     let running = migrate_until_in_step(&source, &target, &[]);
     // Every transaction changes every row, so that two positions differ everywhere.
     let stop = AtomicBool::new(false);
-    let compared: Vec<_> = std::thread::scope(|scope| {
+    let verify = |more: &[&'static str]| {
+        let command = Pgstream::between("verify", &source, &target).args(["--data-only", "--json"]);
+        command.args(more.iter().copied()).run()
+    };
+    let (compared, sampled, named) = std::thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 source.execute("UPDATE counted SET n = n + 1");
             }
         });
-        let verify = || Pgstream::between("verify", &source, &target).args(["--data-only", "--json"]).run();
-        let compared = (0..3).map(|_| verify()).collect();
+        let compared = [verify(&[]), verify(&[])];
+        let sampled = verify(&["--sample", "20"]);
+        // This is no change's row, and is named while all the others change.
+        let inserted = target.try_execute("INSERT INTO counted VALUES (501, 0)");
+        let named = verify(&[]);
+        let deleted = target.try_execute("DELETE FROM counted WHERE id = 501");
         stop.store(true, Ordering::Relaxed);
-        compared
+        inserted.and(deleted).expect("the target can be changed");
+        (compared, sampled, named)
     });
     for compared in compared {
         compared.expect_code(0).expect_words(&["\"lsn\": \"", "\"rows\": 500", "while the stream goes on"]);
     }
+    sampled.expect_code(0).expect_words(&["\"lsn\": \"", "\"sample_percent\": 20.0"]);
+    let named = named.expect_code(3);
+    named.expect_words(&[
+        "has 500 rows on the source and 501 on the target",
+        "\"501\"",
+        "is on the target only",
+    ]);
+    assert!(!named.stdout.contains("\"differs\""), "{}", named.stdout);
     // The stream has gone on.
     cutover(&source, &target).run().expect_code(0);
     running.wait().expect_code(0);

@@ -1,9 +1,7 @@
 //! Roles that are no superusers on either side, with settings of their own, and every way in which one may silence triggers on the target.
 
 use super::{assert_source_is_clean, cutover, migrate_until_in_step, until_in_step, wait_until};
-use crate::harness::{Cluster, Database, Options, Pgstream, compare};
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use crate::harness::{Cluster, Database, Extensions, Options, Pgstream, compare};
 
 /// What would change text, end sessions or hide warnings, were it not for the settings that a session begins with.
 const SETTINGS: [(&str, &str); 24] = [
@@ -57,21 +55,12 @@ fn changes(from: u32) -> String {
     )
 }
 
-/// A folder with an extension that has the function of aiven_extras, and nothing else of it.
-fn extension() -> tempfile::TempDir {
-    let directory = tempfile::tempdir().expect("a folder can be made");
-    let inner = directory.path().join("extension");
-    fs::create_dir(&inner).expect("the folder is writable");
-    let control = "default_version = '1'\nrelocatable = false\nschema = aiven_extras\ntrusted = false\n";
+/// An extension that has the function of aiven_extras, and nothing else of it.
+fn aiven_extras() -> Extensions {
     let script = "CREATE FUNCTION aiven_extras.session_replication_role(arg_parameter text) RETURNS text LANGUAGE plpgsql
         SECURITY DEFINER SET search_path = pg_catalog, pg_temp
         AS $$BEGIN RETURN set_config('session_replication_role', arg_parameter, false); END$$;";
-    fs::write(inner.join("aiven_extras.control"), control).expect("the folder is writable");
-    fs::write(inner.join("aiven_extras--1.sql"), script).expect("the folder is writable");
-    for path in [directory.path(), &inner] {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("the folder is ours");
-    }
-    directory
+    Extensions::new().with("aiven_extras", "1", "relocatable = false\nschema = aiven_extras", script)
 }
 
 /// Makes a role whose sessions begin with [`SETTINGS`].
@@ -98,10 +87,9 @@ fn as_role(command: &str, source: &Database<'_>, target: &Database<'_>, role: &s
 
 #[test]
 fn plain_roles_move_a_database_by_every_way_to_silence_triggers_and_without_one() {
-    let extensions = extension();
-    let path = format!("extension_control_path = '$system:{}'", extensions.path().display());
+    let extensions = aiven_extras();
     let source = Cluster::start(17, &Options::default());
-    let target = Cluster::start(18, &Options { settings: vec![path], ..Options::default() });
+    let target = Cluster::start(18, &Options { settings: vec![extensions.setting()], ..Options::default() });
     create_role(&source, "mover", "REPLICATION");
     for role in ["plain", "granted", "extended"] {
         create_role(&target, role, "");

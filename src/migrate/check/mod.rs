@@ -320,7 +320,7 @@ async fn read(from: &mut Connection, target: &mut Connection, wanted: &Wanted<'_
             Method::Copy => Vec::new(),
             Method::Auto | Method::Replication => {
                 let mut facts = catalog::replication::read_replication_source(from).await?;
-                scope::mark(&mut facts.tables, &selected.database);
+                scope::mark(&mut facts.tables, &selected.database, options);
                 replication::obstacles(&facts, wanted.replica_identity)
             }
         };
