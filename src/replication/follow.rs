@@ -31,7 +31,7 @@ use crate::config::{Config, Side};
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::StreamProgress;
 use crate::sql::{ident, literal};
-use crate::state::checkpoint;
+use crate::state::{self, checkpoint};
 use crate::wire::{Connection, CopyBoth, Settings};
 
 /// What to follow, and how.
@@ -116,8 +116,17 @@ pub async fn follow(
     let mut tries = 0;
     let mut gone_since: Option<Instant> = None;
     let mut best = Lsn::INVALID;
+    let mut session = None;
     loop {
-        let attempt = Attempt { options, filter, until: &mut until, stop, progress, careful_until };
+        let attempt = Attempt {
+            options,
+            filter,
+            until: &mut until,
+            stop,
+            progress,
+            careful_until,
+            session: &mut session,
+        };
         let halt = match Box::pin(attempt.run()).await {
             Ok(ended) => return Ok(ended),
             Err(halt) => halt,
@@ -172,6 +181,8 @@ struct Attempt<'a> {
     stop: &'a CancellationToken,
     progress: &'a Arc<StreamProgress>,
     careful_until: Lsn,
+    /// The process ID of the session that applied changes last, which the target may not have noticed to be lost.
+    session: &'a mut Option<u32>,
 }
 
 impl Attempt<'_> {
@@ -179,6 +190,10 @@ impl Attempt<'_> {
         let options = self.options;
         let settings = Settings::session();
         let (mut session, role) = target::open(&options.target, &settings).await?;
+        if let Some(lost) = *self.session {
+            state::end_lost_session(&mut session, lost).await?;
+        }
+        *self.session = Some(session.pid());
         let lookup = Connection::connect(&options.target, Side::Target, &settings).await?;
         let Some(checkpoint) = checkpoint::read(&mut session).await? else {
             return Err(Error::failed("the target has no checkpoint to follow the source from").into());
