@@ -37,6 +37,8 @@ mod pending;
 mod preflight;
 mod publication;
 mod relation;
+#[cfg(test)]
+mod simulation;
 mod slot;
 mod spill;
 mod statement;
