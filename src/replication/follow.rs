@@ -29,6 +29,7 @@ use super::stream::{Chunk, Receiver};
 use super::target;
 use crate::config::{Config, Side};
 use crate::error::{Error, ErrorKind, Result};
+use crate::fault;
 use crate::progress::StreamProgress;
 use crate::sql::{ident, literal};
 use crate::state::{self, checkpoint};
@@ -208,7 +209,7 @@ impl Attempt<'_> {
         let Resumable { timeline, interval } =
             slot::check_resume(&mut source, &options.slot, &options.publication, &checkpoint).await?;
         // The last run may have committed without waiting for the disk.
-        checkpoint::make_durable(&mut session, timeline).await?;
+        fault::step("durable checkpoint", checkpoint::make_durable(&mut session, timeline)).await?;
         let start = checkpoint.applied;
         let version = ProtocolVersion::newest_of(source.version());
         let command = start_command(options, version, start);
