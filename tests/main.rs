@@ -13,6 +13,8 @@ mod failures;
 mod faults;
 mod golden;
 mod harness;
+mod hostile;
+mod injection;
 mod layers;
 mod live;
 mod migrate;

@@ -199,13 +199,14 @@ fn a_lost_session_is_ended_with_what_it_has_not_committed_and_no_other_is() {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
     let work = async {
-        let open = || Connection::connect(&config, Side::Target, &Settings::session());
+        let settings = Settings::session();
+        let open = || Connection::connect(&config, Side::Target, &settings);
         let (mut lost, mut next, mut worker, mut stranger) =
             (open().await?, open().await?, open().await?, open().await?);
         for session in [&mut lost, &mut next, &mut worker] {
             state::join_run(session).await?;
         }
-        lost.execute("BEGIN; INSERT INTO t VALUES (1)").await?;
+        lost.execute("BEGIN; INSERT INTO public.t VALUES (1)").await?;
         for pid in [lost.pid(), stranger.pid()] {
             state::end_lost_session(&mut next, pid).await?;
         }
