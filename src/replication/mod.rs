@@ -37,8 +37,8 @@ mod pending;
 mod preflight;
 mod publication;
 mod relation;
-#[cfg(test)]
-mod simulation;
+#[cfg(any(test, fuzzing))]
+pub mod simulation;
 mod slot;
 mod spill;
 mod statement;

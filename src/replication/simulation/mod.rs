@@ -7,9 +7,10 @@
 //! ```text
 //! life      an operator who starts pgstream again and again; chaos; the end that must be reached
 //! world     the rules, checked at every commit, crash and report            network    pipes that delay, cut, stall, break
-//! source    an application, the log and the slot     walsender   its sessions, and pgoutput
+//! source    an application, the log and the slot     walsender   its sessions        pgoutput    what they make of the log
 //! target    tables, commits and what a crash leaves  session     its sessions         statement   the SQL that they understand
-//! model     tables, rows, digests                    wire        messages             random      choices
+//! model     tables, rows, digests                    wire        messages            random      choices
+//! fuzzing   the application's choices come from a fuzzer, and what is assembled and gathered is compared with what it did
 //! ```
 //!
 //! The rules:
@@ -20,16 +21,30 @@
 //! - Where it was told to end, everything before is durable, and nothing after is applied.
 //! - It fails only for what was made to fail, and once nothing fails any more it reaches the end, within a bounded time.
 
+// A fuzzer needs the application and what it sends alone.
+#![cfg_attr(fuzzing, allow(dead_code))]
+
+#[cfg(fuzzing)]
+pub mod fuzzing;
+#[cfg(test)]
 mod life;
 mod model;
+#[cfg(test)]
 mod network;
+mod pgoutput;
 mod random;
+#[cfg(test)]
 mod session;
 mod source;
+#[cfg(test)]
 mod statement;
+#[cfg(test)]
 mod target;
+#[cfg(test)]
 mod walsender;
+#[cfg(test)]
 mod wire;
+#[cfg(test)]
 mod world;
 
 #[cfg(test)]

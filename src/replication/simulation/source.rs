@@ -111,6 +111,12 @@ impl Source {
         }
     }
 
+    /// Whether the input that the application's choices come from is used up.
+    #[cfg(fuzzing)]
+    pub(super) fn is_spent(&self) -> bool {
+        self.random.is_spent()
+    }
+
     /// The server's clock, in microseconds.
     pub(super) fn now(&self) -> i64 {
         800_000_000_000_000 + self.began.elapsed().as_micros() as i64

@@ -3,6 +3,8 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
+use super::pgoutput::frame;
+
 /// A session's pipe, and what waits to be sent.
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -188,14 +190,4 @@ impl Peer {
             out.put_slice(format!("SERROR\0VERROR\0C{sqlstate}\0M{message}\0\0").as_bytes());
         });
     }
-}
-
-/// Appends a message.
-pub(super) fn frame(out: &mut BytesMut, tag: u8, body: impl FnOnce(&mut BytesMut)) {
-    out.put_u8(tag);
-    let at = out.len();
-    out.put_u32(0);
-    body(out);
-    let len = (out.len() - at) as u32;
-    out[at..at + 4].copy_from_slice(&len.to_be_bytes());
 }
