@@ -23,6 +23,7 @@ pub const STEPS: &[&str] = &[
     "phase finish",
     "phase catch-up",
     "phase syncing",
+    "durable checkpoint",
     "batch commit",
     "end position",
     "read-only recorded",

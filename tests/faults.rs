@@ -27,7 +27,7 @@ const OF_A_COPY: &[&str] = &[
 const OF_THE_SET_UP: &[&str] =
     &["replica identity", "publication", "slot", "first checkpoint", "temporary slot"];
 /// Steps of a stream.
-const OF_A_STREAM: &[&str] = &["phase catch-up", "batch commit", "phase syncing"];
+const OF_A_STREAM: &[&str] = &["phase catch-up", "durable checkpoint", "batch commit", "phase syncing"];
 /// Steps of a cutover up to the one that can't be taken back.
 const OF_A_CUTOVER: &[&str] =
     &["read-only recorded", "source read-only", "end position", "sequences", "changed large objects"];

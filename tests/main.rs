@@ -14,6 +14,8 @@ mod failures;
 mod faults;
 mod golden;
 mod harness;
+mod hostile;
+mod injection;
 mod layers;
 mod live;
 mod migrate;

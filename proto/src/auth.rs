@@ -294,6 +294,9 @@ impl Login {
                 return Err(AuthError::Unsupported(unsupported(&request).unwrap_or_default()));
             }
             (State::ClientFirst { mut scram, bound }, AuthenticationRequest::SaslContinue(challenge)) => {
+                if counts_no_iterations(&challenge) {
+                    return Err(AuthError::Scram("invalid iteration count".to_owned()));
+                }
                 // Checks that the nonce goes on from ours and caps the iteration count.
                 scram.update(&challenge).map_err(|error| AuthError::Scram(error.to_string()))?;
                 frontend::sasl_response(scram.message(), out)?;
@@ -382,6 +385,12 @@ impl Login {
 }
 
 /// The name of a method that this client doesn't have.
+/// Whether a SCRAM challenge wants the password hashed not even once, which nobody does who means well.
+fn counts_no_iterations(challenge: &[u8]) -> bool {
+    let count = challenge.split(|byte| *byte == b',').find_map(|attribute| attribute.strip_prefix(b"i="));
+    count.is_some_and(|count| count.iter().all(|digit| *digit == b'0'))
+}
+
 fn unsupported(request: &AuthenticationRequest) -> Option<String> {
     Some(match request {
         AuthenticationRequest::KerberosV5 => "Kerberos V5".to_owned(),

@@ -159,6 +159,7 @@ fn challenges_that_cheat_are_refused() {
         "r={nonce},s=c2FsdA==,i=4294967295",
         "r={nonce},s=c2FsdA==,i=100001",
         "r={nonce},s=c2FsdA==,i=",
+        "r={nonce},s=c2FsdA==,i=0",
         "r={nonce},s=!,i=1",
         "m=ext,r={nonce},s=c2FsdA==,i=1",
         "",

@@ -31,9 +31,10 @@ use super::stream::{Chunk, Receiver};
 use super::target;
 use crate::config::{Config, Side};
 use crate::error::{Error, ErrorKind, Result};
+use crate::fault;
 use crate::progress::StreamProgress;
 use crate::sql::{ident, literal};
-use crate::state::checkpoint;
+use crate::state::{self, checkpoint};
 use crate::wire::{Connection, CopyBoth, Settings};
 
 /// What to follow, and how.
@@ -120,9 +121,18 @@ pub async fn follow(
     let mut tries = 0;
     let mut gone_since: Option<Instant> = None;
     let mut best = Lsn::INVALID;
+    let mut session = None;
     loop {
-        let attempt =
-            Attempt { options, filter, until: &mut until, stop, progress, careful_until, may_go_ahead };
+        let attempt = Attempt {
+            options,
+            filter,
+            until: &mut until,
+            stop,
+            progress,
+            careful_until,
+            may_go_ahead,
+            session: &mut session,
+        };
         let halt = match Box::pin(attempt.run()).await {
             Ok(ended) => return Ok(ended),
             Err(halt) => halt,
@@ -185,6 +195,8 @@ struct Attempt<'a> {
     careful_until: Lsn,
     /// Whether large transactions may be applied ahead of their commit.
     may_go_ahead: bool,
+    /// The process ID of the session that applied changes last, which the target may not have noticed to be lost.
+    session: &'a mut Option<u32>,
 }
 
 impl Attempt<'_> {
@@ -192,6 +204,10 @@ impl Attempt<'_> {
         let options = self.options;
         let settings = Settings::session();
         let (mut session, role) = target::open(&options.target, &settings).await?;
+        if let Some(lost) = *self.session {
+            state::end_lost_session(&mut session, lost).await?;
+        }
+        *self.session = Some(session.pid());
         let lookup = Connection::connect(&options.target, Side::Target, &settings).await?;
         let Some(checkpoint) = checkpoint::read(&mut session).await? else {
             return Err(Error::failed("the target has no checkpoint to follow the source from").into());
@@ -206,7 +222,7 @@ impl Attempt<'_> {
         let Resumable { timeline, interval } =
             slot::check_resume(&mut source, &options.slot, &options.publication, &checkpoint).await?;
         // The last run may have committed without waiting for the disk.
-        checkpoint::make_durable(&mut session, timeline).await?;
+        fault::step("durable checkpoint", checkpoint::make_durable(&mut session, timeline)).await?;
         let start = checkpoint.applied;
         let version = ProtocolVersion::newest_of(source.version());
         let command = start_command(options, version, start);

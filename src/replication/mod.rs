@@ -39,6 +39,8 @@ mod pending;
 mod preflight;
 mod publication;
 mod relation;
+#[cfg(any(test, fuzzing))]
+pub mod simulation;
 mod slot;
 mod spill;
 mod statement;

@@ -4,7 +4,9 @@
 //! which go on with the statement they are in, an index's build for instance, and even commit it. So who gets the first lock ends whoever still holds the
 //! second, and only then looks at what is done.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::wire::Connection;
@@ -95,19 +97,38 @@ async fn end_workers(target: &mut Connection) -> Result<()> {
             return Err(error.with_hint("Wait for them to end, or end them with pg_terminate_backend; then run the same command again."));
         }
         for holder in &left {
-            let pid = holder.pid.to_string();
-            // Another role's session can't be ended by everyone: it is waited for.
-            if let Err(error) =
-                target.query("SELECT pg_catalog.pg_terminate_backend($1)", &[Some(&pid)]).await
-            {
-                if target.is_broken() {
-                    return Err(error);
-                }
-                tracing::debug!(%error, holder.pid, "could not end a session of an earlier run");
-            }
+            end(target, holder).await?;
         }
         tokio::time::sleep(TICK).await;
     }
+}
+
+/// Ends the session `pid` that this run has lost, where the server hasn't noticed it yet, and waits until what it did is committed or undone: it goes on
+/// with what it was sent, be it a COMMIT. It must have [joined the run](join_run).
+pub async fn end_lost_session(target: &mut Connection, pid: u32) -> Result<()> {
+    let begun = Instant::now();
+    let lost = |holder: &Holder| u32::try_from(holder.pid) == Ok(pid);
+    while let Some(holder) = holders(target, worker_key()).await?.into_iter().find(lost) {
+        if begun.elapsed() >= FENCE {
+            return Err(Error::connection("a session that was lost still works on the target")
+                .with_detail(format!("It is {}.", holder.description)));
+        }
+        end(target, &holder).await?;
+        tokio::time::sleep(TICK).await;
+    }
+    Ok(())
+}
+
+/// Tells a session to end. Another role's session can't be ended by everyone: it is waited for.
+async fn end(target: &mut Connection, holder: &Holder) -> Result<()> {
+    let pid = holder.pid.to_string();
+    if let Err(error) = target.query("SELECT pg_catalog.pg_terminate_backend($1)", &[Some(&pid)]).await {
+        if target.is_broken() {
+            return Err(error);
+        }
+        tracing::debug!(%error, holder.pid, "could not end a session that is left on the target");
+    }
+    Ok(())
 }
 
 /// Whether a statement runs in the session that holds the target; a session that may not be seen counts as such.

@@ -21,9 +21,14 @@ pub(super) struct Identity {
     key: Bytes,
 }
 
+/// The settings that a session remembers. A server may report as many as it likes.
+const REMEMBERED: &[&str] = &["server_version", "server_encoding", "is_superuser"];
+
 impl Identity {
     pub(super) fn set_parameter(&mut self, name: String, value: String) {
-        self.parameters.insert(name, value);
+        if REMEMBERED.contains(&name.as_str()) {
+            self.parameters.insert(name, value);
+        }
     }
 
     pub(super) fn set_key(&mut self, pid: u32, key: Bytes) {
@@ -121,7 +126,7 @@ impl Connection {
         self.identity.pid
     }
 
-    /// The last reported value of a setting that the server reports.
+    /// The last reported value of a setting: `server_version`, `server_encoding` or `is_superuser`.
     pub fn parameter(&self, name: &str) -> Option<&str> {
         self.identity.parameters.get(name).map(String::as_str)
     }

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use pgstream::config::Side;
 use pgstream::error::ErrorKind;
+use pgstream::state;
+use pgstream::wire::{Connection, Settings};
 use pgstream_proto::lsn::Lsn;
 
-use super::stream::Stream;
+use super::stream::{Stream, config};
 use crate::harness::{Cluster, Options, server};
 
 const SCHEMA: &str = "CREATE TABLE t (id int, v text)";
@@ -186,4 +189,31 @@ fn settings_that_the_source_reports_in_the_middle_of_a_stream_do_no_harm() {
         assert_eq!(stream.expect_same("SELECT count(*) FROM t"), [["10"]]);
     });
     assert_eq!(stream.progress.snapshot().reconnects, 0);
+}
+
+#[test]
+fn a_lost_session_is_ended_with_what_it_has_not_committed_and_no_other_is() {
+    let database = server(15).create_database("target");
+    database.execute("CREATE TABLE t (v int)");
+    let config = config(&database, Side::Target);
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
+    let work = async {
+        let settings = Settings::session();
+        let open = || Connection::connect(&config, Side::Target, &settings);
+        let (mut lost, mut next, mut worker, mut stranger) =
+            (open().await?, open().await?, open().await?, open().await?);
+        for session in [&mut lost, &mut next, &mut worker] {
+            state::join_run(session).await?;
+        }
+        lost.execute("BEGIN; INSERT INTO public.t VALUES (1)").await?;
+        for pid in [lost.pid(), stranger.pid()] {
+            state::end_lost_session(&mut next, pid).await?;
+        }
+        assert!(lost.execute("COMMIT").await.is_err());
+        worker.execute("SELECT 1").await?;
+        stranger.execute("SELECT 1").await
+    };
+    runtime.block_on(work).expect("the sessions that are left work");
+    assert_eq!(database.value("SELECT count(*) FROM t"), "0");
 }

@@ -78,6 +78,6 @@ mod interrupted;
 mod large;
 mod parts;
 mod positions;
-mod stream;
+pub(crate) mod stream;
 mod torture;
 mod transactions;

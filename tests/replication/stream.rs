@@ -20,9 +20,9 @@ use tokio_util::sync::CancellationToken;
 use crate::harness::{Cluster, Database};
 
 /// A source and a target with the same schema, and all that a stream between them needs.
-pub(super) struct Stream<'a> {
-    pub(super) source: Database<'a>,
-    pub(super) target: Database<'a>,
+pub(crate) struct Stream<'a> {
+    pub(crate) source: Database<'a>,
+    pub(crate) target: Database<'a>,
     pub(super) options: Options,
     pub(super) filter: Filter,
     pub(super) progress: Arc<StreamProgress>,
@@ -37,7 +37,7 @@ pub(super) fn config(database: &Database<'_>, side: Side) -> Config {
 
 impl<'a> Stream<'a> {
     /// Makes `schema` on both sides and starts to record changes of all tables.
-    pub(super) fn between(source: &'a Cluster, target: &'a Cluster, schema: &str) -> Stream<'a> {
+    pub(crate) fn between(source: &'a Cluster, target: &'a Cluster, schema: &str) -> Stream<'a> {
         let (source, target) = (source.create_database("source"), target.create_database("target"));
         source.execute(schema);
         target.execute(schema);
@@ -81,7 +81,7 @@ impl<'a> Stream<'a> {
 
     /// Applies all that the source has committed by now.
     #[track_caller]
-    pub(super) fn catch_up(&self) {
+    pub(crate) fn catch_up(&self) {
         match self.try_catch_up() {
             Ok(Ended::Reached(_)) => {}
             Ok(other) => panic!("following ended unexpectedly: {other:?}"),
@@ -129,7 +129,7 @@ impl<'a> Stream<'a> {
 
     /// The rows of a query on both sides, which must be the same.
     #[track_caller]
-    pub(super) fn expect_same(&self, query: &str) -> Vec<Vec<String>> {
+    pub(crate) fn expect_same(&self, query: &str) -> Vec<Vec<String>> {
         let (source, target) = (self.source.query(query), self.target.query(query));
         assert_eq!(source, target, "source and target differ: {query}");
         source
