@@ -12,7 +12,8 @@
 //!   CatchUp → Syncing → Cutover     method replication only: see `stream` and `cutover`
 //!   Done
 //! ```
-//! Each step looks at what the state tables say and does what is left, so a restart simply walks through all of them again.
+//! Each step looks at what the state tables say and does what is left, so a restart simply walks through all of them again. A run may be asked
+//! to take some of the steps only: see [`Sections`].
 
 pub mod check;
 pub mod cutover;
