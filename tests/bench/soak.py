@@ -85,8 +85,9 @@ class Soak:
         """Measures every few seconds; a server that is down gives no figures."""
         while not self.over.wait(self.options.interval):
             try:
-                written, retained = self.source.psql("app", "SELECT pg_current_wal_lsn() - '0/0', pg_current_wal_lsn() - restart_lsn FROM pg_replication_slots LIMIT 1").split("|")
+                # The target first: what it holds then, the source has written.
                 applied = self.target.psql("app", "SELECT applied - '0/0' FROM pgstream.checkpoint")
+                written, retained = self.source.psql("app", "SELECT pg_current_wal_lsn() - '0/0', pg_current_wal_lsn() - restart_lsn FROM pg_replication_slots LIMIT 1").split("|")
                 self.samples.append((time.monotonic() - self.began, int(written) - int(applied), self.memory(), int(retained)))
             except (Failure, ValueError):
                 continue
