@@ -63,6 +63,8 @@ class Soak:
                 continue
             command = [self.servers.clients / "pgbench", "--no-vacuum", "--client", "2", "--rate", self.options.rate, "--time", "600", self.source.uri("app")]
             with self.lock:
+                if not self.writes.is_set():
+                    continue
                 self.application = subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             self.application.wait()
             self.over.wait(1)
@@ -83,8 +85,9 @@ class Soak:
         """Measures every few seconds; a server that is down gives no figures."""
         while not self.over.wait(self.options.interval):
             try:
-                written, retained = self.source.psql("app", "SELECT pg_current_wal_lsn() - '0/0', pg_current_wal_lsn() - restart_lsn FROM pg_replication_slots LIMIT 1").split("|")
+                # The target first: what it holds then, the source has written.
                 applied = self.target.psql("app", "SELECT applied - '0/0' FROM pgstream.checkpoint")
+                written, retained = self.source.psql("app", "SELECT pg_current_wal_lsn() - '0/0', pg_current_wal_lsn() - restart_lsn FROM pg_replication_slots LIMIT 1").split("|")
                 self.samples.append((time.monotonic() - self.began, int(written) - int(applied), self.memory(), int(retained)))
             except (Failure, ValueError):
                 continue
@@ -129,17 +132,16 @@ class Soak:
     # What is compared.
 
     def compare(self):
-        """Lets the application pause, waits until the target is where the source is, and compares all rows."""
-        self.writes.clear()
+        """Has the application pause, waits until the target is where the source is, and compares all rows."""
         with self.lock:
+            self.writes.clear()
             if self.application and self.application.poll() is None:
                 self.application.terminate()
-        time.sleep(0.5)
+                self.application.wait()
         end = self.patiently(lambda: self.source.psql("app", "SELECT pg_logical_emit_message(true, 'soak', 'end')"), "the source")
         there = f"SELECT applied >= '{end}' FROM pgstream.checkpoint"
         self.patiently(lambda: self.target.psql("app", there) == "t", f"the target at {end}")
         self.compare_rows()
-        self.writes.set()
 
     def compare_rows(self):
         for table in TABLES:
@@ -178,15 +180,12 @@ class Soak:
             self.break_something()
             if time.monotonic() >= next_check:
                 self.compare()
+                self.writes.set()
                 say(f"{self.checks} comparisons, {self.rows} rows, {sum(self.faults.values())} faults, {self.starts} starts of pgstream")
                 next_check = time.monotonic() + self.options.check * 60
+        # The application stays still. pgstream goes on until the cutover; the rest ends.
         self.compare()
-        self.writes.clear()
-        # pgstream goes on until the cutover; the rest ends.
         self.over.set()
-        with self.lock:
-            if self.application and self.application.poll() is None:
-                self.application.terminate()
         for thread in threads[1:3]:
             thread.join(60)
         self.source.psql("app", "DROP SCHEMA scratch CASCADE")
