@@ -13,6 +13,7 @@ mod failures;
 mod faults;
 mod golden;
 mod harness;
+mod interference;
 mod layers;
 mod live;
 mod migrate;
