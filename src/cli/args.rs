@@ -266,6 +266,9 @@ pub(super) struct Replication {
     /// Folder for transactions that don't fit into memory
     #[arg(long, value_name = "DIR", default_value = "/tmp")]
     pub(super) spill_dir: PathBuf,
+    /// While rows are copied, keep the changes in files below this folder, so that the source can let go of its log
+    #[arg(long, value_name = "DIR")]
+    pub(super) spool_dir: Option<PathBuf>,
 }
 
 /// Tables without replica identity.

@@ -97,6 +97,8 @@ pub struct Options {
     pub stop_when_caught_up: Option<u64>,
     /// The folder for transactions that don't fit into memory.
     pub spill_directory: PathBuf,
+    /// The folder that the stream is received into while rows are copied.
+    pub spool: Option<PathBuf>,
 }
 
 /// How a database is moved.
@@ -406,7 +408,7 @@ impl Run<'_> {
         state::read(target).await?.ok_or_else(|| Error::failed("the state tables are gone"))
     }
 
-    /// Everything up to a target that stands at a snapshot of the source.
+    /// Everything up to a target that stands at a snapshot of the source. The stream goes into the spool meanwhile, where there is to be one.
     async fn phases(
         &self,
         mut source: Connection,
@@ -414,7 +416,22 @@ impl Run<'_> {
         migration: &Migration,
     ) -> Result<()> {
         locks::wait(&mut source, self.options.lock_wait, self.progress, self.stop).await?;
-        let Point { snapshot, selected, left_out } = self.point(&mut source, target, migration).await?;
+        let point = self.point(&mut source, target, migration).await?;
+        let stop = self.stop.child_token();
+        let Some(spooling) = self.spool(migration, &stop)? else {
+            return self.phases_at(point, source, target).await;
+        };
+        // Boxed, as the whole machine is.
+        let run = Run { stop: &stop, turn: None, ..*self };
+        let worked = Box::pin(run.phases_at(point, source, target)).await;
+        // Without the stream, the copy is worth nothing.
+        spooling.end().await?;
+        worked
+    }
+
+    /// All phases of a copy at this point of the source.
+    async fn phases_at(&self, point: Point, mut source: Connection, target: &mut Connection) -> Result<()> {
+        let Point { snapshot, selected, left_out } = point;
         later::refuse_renamed(target, &selected.database.tables).await?;
         let wanted =
             ddl::Options { database: Some(self.options.target.dbname.clone()), ..self.options.ddl.clone() };
@@ -443,6 +460,8 @@ impl Run<'_> {
 
         enter(target, Phase::PostData).await?;
         self.progress.set_phase("setting sequences");
+        // It was idle while rows were copied and indexes built.
+        self.revive(&mut source).await?;
         // The snapshot is gone, and with it the catalogs as they were: sequences are read as they are now, as pg_dump does.
         let mut sequences = catalog::sequence::sequences().run(&mut source).await?;
         sequences.retain(|sequence| positions.contains(&sequence.oid));

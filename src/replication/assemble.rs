@@ -111,6 +111,11 @@ impl Assembler {
         }
     }
 
+    /// At the start of another stream, of this version, that follows what this one gave: what is not complete comes again.
+    pub(super) fn anew(self, version: ProtocolVersion) -> Assembler {
+        Assembler::new(version, self.start, self.budget)
+    }
+
     /// Takes the next message. After every call, [`Assembler::next`] gives what else there is before the next message is due.
     pub(super) fn take(&mut self, message: StreamMessage) -> Result<Option<Event>> {
         match message {

@@ -7,7 +7,7 @@
 //! ```text
 //! receive → decode → assemble → batch → apply → checkpoint → feedback
 //! stream    proto    assemble   batch   apply   state        feedback
-//!                    spill              gather, pending, relation, statement, filter
+//! spool              spill              gather, pending, relation, statement, filter
 //! ```
 //!
 //! # Positions
@@ -39,6 +39,7 @@ mod publication;
 mod relation;
 mod slot;
 mod spill;
+pub mod spool;
 mod statement;
 mod stream;
 mod target;

@@ -16,6 +16,7 @@
 //! | `omission` | something that stays behind, and why | when it is found |
 //! | `pause` | a comparison that wants the stream to stand still | by the comparison, and by the run that follows |
 //! | `checkpoint` | how far the stream is applied | with each applied batch |
+//! | `spool` | what files of a host hold of the stream, where there is a spool | when it begins, and before the source is told |
 
 pub mod checkpoint;
 mod item;
@@ -24,6 +25,7 @@ mod migration;
 mod part;
 mod pause;
 mod rate;
+pub mod spool;
 
 pub use item::{
     ItemOutcome, ItemState, fingerprint, forget_omission, items, omissions, record_item, record_omission,

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use pgstream::config::{Environment, Side, resolve};
 use pgstream::error::ErrorKind;
 use pgstream_proto::lsn::Lsn;
 
 use super::stream::Stream;
-use crate::harness::{Cluster, Options, server};
+use crate::harness::{Cluster, Options, Proxy, server};
 
 const SCHEMA: &str = "CREATE TABLE t (id int, v text)";
 
@@ -186,4 +187,26 @@ fn settings_that_the_source_reports_in_the_middle_of_a_stream_do_no_harm() {
         assert_eq!(stream.expect_same("SELECT count(*) FROM t"), [["10"]]);
     });
     assert_eq!(stream.progress.snapshot().reconnects, 0);
+}
+
+#[test]
+fn a_source_that_falls_silent_is_given_up_in_time_and_asked_again() {
+    let settings = vec!["wal_sender_timeout = '3s'".to_owned()];
+    let source = Cluster::start(16, &Options { settings, ..Options::default() });
+    let mut stream = Stream::between(&source, server(17), SCHEMA);
+    let proxy = Proxy::before(&source);
+    let uri = proxy.uri(&stream.source);
+    stream.options.source = resolve(&uri, Side::Source, &Environment::empty()).expect("it is a URI");
+    stream.options.silence = Duration::from_secs(1);
+    let progress = stream.progress.clone();
+    stream.run_for(Duration::from_millis(700), || {
+        proxy.mute(0);
+        stream.source.execute(&rows(1, 10, "a"));
+        let begun = std::time::Instant::now();
+        while stream.target.value("SELECT count(*) FROM t") != "10" {
+            assert!(begun.elapsed() < Duration::from_secs(20), "it waits for a peer that is gone");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    });
+    assert!(progress.snapshot().reconnects > 0);
 }
