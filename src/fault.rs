@@ -16,6 +16,7 @@ pub const STEPS: &[&str] = &[
     "items",
     "single item",
     "recorded parts",
+    "snapshot offered",
     "part commit",
     "sequences",
     "phase copy",

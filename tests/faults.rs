@@ -17,6 +17,7 @@ const OF_A_COPY: &[&str] = &[
     "single item",
     "recorded parts",
     "phase copy",
+    "snapshot offered",
     "part commit",
     "phase post-data",
     "sequences",

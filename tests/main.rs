@@ -29,3 +29,4 @@ mod selection;
 mod servers;
 mod tls;
 mod whole_servers;
+mod workers;

@@ -85,6 +85,8 @@ pub(super) enum LogFormat {
 pub(super) enum Command {
     /// Copy the source database into the target database; run again, it resumes
     Migrate(Migrate),
+    /// Help a migrate that runs elsewhere to copy rows, until no part of a table is left
+    Worker(Worker),
     /// Say what would stand in the way of a migration, without touching anything
     Check(Check),
     /// Show how far the migration into the target database is
@@ -318,6 +320,17 @@ pub(super) struct Cutover {
     pub(super) replication: Replication,
     #[command(flatten)]
     pub(super) content: Content,
+}
+
+/// `pgstream worker`.
+#[derive(Debug, Args)]
+pub(super) struct Worker {
+    /// Copy with this many connections to each server [default: the number of processors, at most 4]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(super) jobs: Option<u16>,
+    /// Wait at most this long for a copy to begin, or to begin again (such as 10min)
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "0")]
+    pub(super) wait: Duration,
 }
 
 /// `pgstream check`.

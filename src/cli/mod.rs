@@ -22,6 +22,7 @@ mod stop;
 mod ui;
 mod verify;
 mod view;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -158,6 +159,7 @@ fn run(command: &Command, servers: Servers<'_>, ui: &Ui) -> Result<Outcome> {
         match command {
             // These wind down by themselves when they are asked to stop.
             Command::Migrate(options) => migrate::run(&context, options).await,
+            Command::Worker(options) => worker::run(&context, options).await,
             Command::Cutover(options) => cutover::run(&context, options).await,
             Command::Verify(options) => verify::run(&context, options).await,
             Command::Check(options) => stop::or_stopped(&stop, check::run(&context, options)).await,

@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! plan → parts in the state tables ─┬─ copy worker: claim → COPY out → relay → COPY in → done ┐ one transaction
-//!                                   └─ … `jobs` of them                                      ┘ of the target
+//!                                   ├─ … `jobs` of them                                      │ of the target
+//!                                   └─ those of other processes, on any host, likewise         ┘
 //! post-data: an item runs once its tables are complete and what it depends on is made, largest first
 //! ```
 
@@ -30,5 +31,5 @@ pub use large_object::{plan_large_objects, refresh_large_objects};
 pub use plan::{PlannedRelation, SplitRule, plan_relation};
 pub use post_data::PostData;
 pub use sequence::copy_sequences;
-pub use snapshot::Snapshot;
-pub use worker::{Copy, SourceTables, Workers, run};
+pub use snapshot::{Snapshot, join};
+pub use worker::{Copy, SourceTables, Workers, ended_elsewhere, help, is_as_is, run};

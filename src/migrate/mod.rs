@@ -29,6 +29,7 @@ pub mod server;
 mod start;
 mod stream;
 mod unprivileged;
+pub mod worker;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -569,6 +570,8 @@ impl Run<'_> {
             database.tables.iter().map(|t| (t.oid, size_with_leaves(t, &leaves, &database.tables))).collect();
         let incomplete =
             relations.iter().filter(|(_, done, all)| done < all).map(|(r, _, _)| r.oid).collect();
+        let relations = relations.into_iter().map(|(relation, _, _)| relation).collect();
+        let pending = state::pending_parts(target).await?;
         let mut chosen: Vec<usize> = remaining_places(plan, Section::PostData, made).collect();
         if self.method == Method::Replication {
             let silent = stream::can_silence(&options.target).await?;
@@ -582,8 +585,7 @@ impl Run<'_> {
         }
         let (items, needs) = plan.part(&chosen);
         let post_data = PostData::new(items, needs, &leaves, &sizes, incomplete);
-        let ascii = |connection: &Connection| connection.parameter("server_encoding") == Some("SQL_ASCII");
-        let as_is = ascii(snapshot.connection()) && ascii(target);
+        let as_is = copy::is_as_is(snapshot.connection(), target);
         let tables = database.tables.into_iter().map(|table| (table.oid, table)).collect();
         let tables = SourceTables {
             tables,
@@ -592,10 +594,13 @@ impl Run<'_> {
             ddl: options.ddl.clone(),
             failures: failures.clone(),
         };
+        let offer = state::offer(target, snapshot.name(), snapshot.lsn());
+        let offer = fault::step("snapshot offered", offer).await?;
         let copy = Copy::new(
             (options.source.clone(), options.target.clone()),
-            &snapshot,
+            offer,
             relations,
+            pending,
             tables,
             post_data,
             self.progress.clone(),

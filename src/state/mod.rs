@@ -12,6 +12,7 @@
 //! | `item` | a DDL item that is made, or could not be | with the item's own statements |
 //! | `relation` | a table whose rows are copied | when the copy is planned |
 //! | `part` | a piece of a table copied by one COPY | when planned (`pending`), with its COPY (`done`) |
+//! | `snapshot` | the snapshot that a running copy offers to its workers | when the rows begin, and when none are left |
 //! | `replica_identity` | a source table that was given REPLICA IDENTITY FULL for the stream | before it is given |
 //! | `omission` | something that stays behind, and why | when it is found |
 //! | `pause` | a comparison that wants the stream to stand still | by the comparison, and by the run that follows |
@@ -22,6 +23,7 @@ pub mod checkpoint;
 mod item;
 mod lock;
 mod migration;
+mod offer;
 mod part;
 mod pause;
 mod rate;
@@ -36,9 +38,10 @@ pub use migration::{
     full_identities, read, record_error, record_full_identity, request_cutover, set_phase,
     set_source_read_only,
 };
+pub use offer::{Offer, offer, offered, withdraw};
 pub use part::{
     LARGE_OBJECTS, Part, PartProgress, Relation, Split, add_relation, claim, finish_part, forget_relation,
-    part_progress, relations, rename_relation, reset_relation, snapshots,
+    part_progress, pending_parts, relations, rename_relation, reset_relation, snapshots,
 };
 pub use pause::{Pause, end_pause, pause, record_pause, request_pause};
 pub use rate::{Recent, recent_parts};
