@@ -12,6 +12,7 @@
 //! ```
 
 mod apply;
+mod elsewhere;
 mod failures;
 mod finish;
 mod format;
@@ -25,6 +26,7 @@ mod snapshot;
 mod worker;
 
 pub use apply::{Applied, apply_items, guarded};
+pub use elsewhere::ended_elsewhere;
 pub use failures::{Failures, Policy};
 pub use finish::analyze;
 pub use large_object::{plan_large_objects, refresh_large_objects};
@@ -32,4 +34,4 @@ pub use plan::{PlannedRelation, SplitRule, plan_relation};
 pub use post_data::PostData;
 pub use sequence::copy_sequences;
 pub use snapshot::{Snapshot, join};
-pub use worker::{Copy, SourceTables, Workers, ended_elsewhere, help, is_as_is, run};
+pub use worker::{Copy, SourceTables, Workers, help, is_as_is, run};

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::apply::apply_items;
+use super::elsewhere;
 use super::failures::Failures;
 use super::format::CopyFormat;
 use super::large_object;
@@ -60,20 +61,20 @@ pub fn is_as_is(source: &Connection, target: &Connection) -> bool {
 #[derive(Debug)]
 pub struct Copy {
     source: Config,
-    target: Config,
-    offer: Offer,
+    pub(super) target: Config,
+    pub(super) offer: Offer,
     tables: HashMap<u32, TableJob>,
     ddl: ddl::Options,
     failures: Arc<Failures>,
     /// Numbers of the parts of each relation that are not done, as far as this process knows.
-    open: Mutex<HashMap<u32, HashSet<u32>>>,
-    post_data: Mutex<PostData>,
+    pub(super) open: Mutex<HashMap<u32, HashSet<u32>>>,
+    pub(super) post_data: Mutex<PostData>,
     /// Something has been finished that others may wait for.
-    finished: Notify,
-    progress: Arc<Progress>,
+    pub(super) finished: Notify,
+    pub(super) progress: Arc<Progress>,
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A worker that panics ends the run, and the data is whole after every statement.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -122,39 +123,17 @@ impl Copy {
         Ok(session)
     }
 
-    fn part_is_done(&self, part: &Part) {
+    /// A part is done; `false` where that was known before.
+    fn part_is_done(&self, part: &Part) -> bool {
         let mut open = locked(&self.open);
-        let Some(left) = open.get_mut(&part.relation) else { return };
-        left.remove(&part.number);
+        let Some(left) = open.get_mut(&part.relation) else { return false };
+        let news = left.remove(&part.number);
         if left.is_empty() {
             open.remove(&part.relation);
             locked(&self.post_data).complete(part.relation);
             self.finished.notify_waiters();
         }
-    }
-
-    /// Takes over what workers elsewhere have done: of the parts that were open here, only `pending` are. How many are done.
-    fn only_pending(&self, pending: Vec<(u32, u32)>) -> usize {
-        let mut still = HashMap::<u32, HashSet<u32>>::new();
-        for (relation, number) in pending {
-            still.entry(relation).or_default().insert(number);
-        }
-        let mut done = 0;
-        let mut open = locked(&self.open);
-        open.retain(|relation, left| {
-            let before = left.len();
-            // A part that is done here is not open here, though it may have been pending when the target was asked.
-            left.retain(|number| still.get(relation).is_some_and(|numbers| numbers.contains(number)));
-            done += before - left.len();
-            if left.is_empty() {
-                locked(&self.post_data).complete(*relation);
-            }
-            !left.is_empty()
-        });
-        if done > 0 {
-            self.finished.notify_waiters();
-        }
-        done
+        news
     }
 }
 
@@ -185,7 +164,7 @@ pub async fn run(
     let watcher = tokio::spawn(watch_builds(copy.clone(), watching.clone()));
     let mut failure = None;
     {
-        let elsewhere = watch_elsewhere(&copy, &abort);
+        let elsewhere = elsewhere::watch(&copy, &abort);
         tokio::pin!(elsewhere);
         tokio::select! {
             () = join(&mut rows, &abort, &mut failure) => {}
@@ -197,7 +176,7 @@ pub async fn run(
         // All parts are done, whoever did them.
         copy.only_pending(Vec::new());
     }
-    withdraw(&copy).await;
+    elsewhere::withdraw(&copy).await;
     // The workers are joined, and their shares of it with them.
     if let Some(snapshot) = Arc::into_inner(holder) {
         snapshot.into_inner().release().await;
@@ -231,48 +210,6 @@ fn spawn_rows(
         rows.spawn(guarded(copy.clone(), abort.clone(), Kind::Rows(holder.cloned())));
     }
     rows
-}
-
-/// Nobody joins any more. A run that has failed, and can't say so, leaves that to the next one.
-async fn withdraw(copy: &Copy) {
-    let withdrawn = async {
-        let mut session = Connection::connect(&copy.target, Side::Target, &Settings::session()).await?;
-        state::withdraw(&mut session).await?;
-        session.close().await;
-        Ok::<(), Error>(())
-    };
-    if let Err(error) = withdrawn.await {
-        tracing::debug!(%error, "could not take back the snapshot that was offered to workers");
-    }
-}
-
-/// How often it is looked at what workers elsewhere have done.
-const ELSEWHERE: Duration = Duration::from_secs(1);
-
-/// Takes over what workers of other processes do, so that what waits for their parts can begin; until nothing is open or the target can't be asked.
-async fn watch_elsewhere(copy: &Copy, abort: &CancellationToken) {
-    let watched = async {
-        let mut session = Connection::connect(&copy.target, Side::Target, &Settings::session()).await?;
-        while !locked(&copy.open).is_empty() {
-            tokio::time::sleep(ELSEWHERE).await;
-            let known: usize = locked(&copy.open).values().map(HashSet::len).sum();
-            let count = "SELECT count(*) FROM pgstream.part WHERE state = 'pending'";
-            // Those that are being committed here at this moment differ too; that does no harm.
-            if session.query_one(count, &[]).await?.value::<usize>(0)? < known {
-                let pending = state::pending_parts(&mut session).await?;
-                let done = copy.only_pending(pending);
-                (0..done).for_each(|_| copy.progress.add_part(0));
-            }
-        }
-        session.close().await;
-        Ok::<(), Error>(())
-    };
-    tokio::select! {
-        watched = watched => if let Err(error) = watched {
-            tracing::debug!(%error, "could not see what workers elsewhere have done");
-        },
-        () = abort.cancelled() => {}
-    }
 }
 
 /// How often the server is asked how far its indexes are; most are built in less.
@@ -380,12 +317,17 @@ async fn move_rows(copy: &Copy, holder: Option<&Holder>, sessions: &Mutex<Vec<Ca
         let parts = state::claim(&mut target, copy.offer.run, &left, SMALL, SMALL_PARTS).await?;
         if parts.is_empty() {
             target.execute("ROLLBACK").await?;
-            if !is_worth_waiting(copy, &mut target).await? {
+            // Registered before looking, as in `make_items`.
+            let finished = copy.finished.notified();
+            if locked(&copy.open).is_empty() || !elsewhere::is_worth_waiting(copy, &mut target).await? {
                 target.close().await;
                 source.close().await;
                 return Ok(());
             }
-            tokio::time::sleep(AGAIN).await;
+            tokio::select! {
+                () = finished => {}
+                () = tokio::time::sleep(elsewhere::AGAIN) => {}
+            }
             continue;
         }
         // Held until these parts are copied, where the worker's own session has to wait.
@@ -413,33 +355,11 @@ async fn move_rows(copy: &Copy, holder: Option<&Holder>, sessions: &Mutex<Vec<Ca
         }
         fault::step("part commit", target.execute("COMMIT")).await?;
         for (part, rows) in parts.iter().zip(rows) {
-            copy.progress.add_part(rows);
-            copy.part_is_done(part);
+            if copy.part_is_done(part) {
+                copy.progress.add_part(rows);
+            }
         }
     }
-}
-
-/// How long a worker waits that finds no part, before it looks whether one was given back.
-const AGAIN: Duration = Duration::from_millis(300);
-
-/// Whether parts are left that others have, and may give back.
-///
-/// # Errors
-/// When they can't be claimed any more.
-async fn is_worth_waiting(copy: &Copy, target: &mut Connection) -> Result<bool> {
-    if state::pending_parts(target).await?.is_empty() {
-        return Ok(false);
-    }
-    match state::offered(target).await? {
-        Some(offer) if offer.run == copy.offer.run => Ok(true),
-        _ => Err(ended_elsewhere()),
-    }
-}
-
-/// The run that offered the snapshot has failed, was stopped or has given way to another.
-pub fn ended_elsewhere() -> Error {
-    Error::new(ErrorKind::Stopped, "the copy has ended whose snapshot this worker had joined")
-        .with_detail("What the worker has copied is kept.")
 }
 
 /// How long a worker waits for its lock on a table.
