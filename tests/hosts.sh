@@ -32,7 +32,7 @@ home=$(mktemp -d /tmp/pgstream-hosts.XXXXXX)
 owner=$(id -un postgres 2>/dev/null || echo nobody)
 as_owner() { setpriv --reuid "$owner" --regid "$(id -g "$owner")" --init-groups -- "$@"; }
 hosts=(source target one two three)
-address() { local n; for n in "${!hosts[@]}"; do [ "${hosts[n]}" = "$1" ] && echo "10.213.0.$((n + 1))"; done; }
+address() { local n; for n in "${!hosts[@]}"; do if [ "${hosts[n]}" = "$1" ]; then echo "10.213.0.$((n + 1))"; fi; done; }
 # on HOST COMMAND…: there, under its name.
 on() {
   local host=$1; shift
