@@ -14,8 +14,10 @@ use pgstream_proto::timestamp::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::ahead::Ahead;
 use super::assemble::Event;
 use super::batch::{Group, Position, Run};
+use super::durable;
 use super::failure::{self, Halt};
 use super::filter::Filter;
 use super::pending::Pending;
@@ -42,8 +44,8 @@ pub enum OnConflict {
 /// Bytes that are queued before they are sent.
 const SEND_SIZE: usize = 64 << 10;
 
-/// How long a commit may stay undurable while others follow it.
-const DURABLE_WITHIN: Duration = Duration::from_millis(500);
+/// How long commits may stay undurable until one waits for the disk: as a rule, they are made durable by another session before.
+pub(super) const DURABLE_WITHIN: Duration = Duration::from_secs(2);
 
 /// What the next answer of the target is about.
 #[derive(Debug, Clone, Copy)]
@@ -88,6 +90,8 @@ pub(super) struct Applier {
     on_conflict: OnConflict,
     pub(super) filter: Filter,
     progress: Arc<StreamProgress>,
+    /// What the checkpoint on the target says.
+    checkpoint: watch::Sender<Lsn>,
     durable: watch::Sender<Lsn>,
     pub(super) known: HashMap<u32, Known>,
     pub(super) statements: u32,
@@ -99,13 +103,14 @@ pub(super) struct Applier {
     pub(super) group: Option<Group>,
     /// The commit LSN of the source transaction that is being applied.
     pub(super) transaction: Option<Lsn>,
+    /// What is applied ahead of its commit, as the only thing of the group.
+    pub(super) ahead: Option<Ahead>,
     /// Source transactions up to this commit LSN are committed one by one, so that a failure is that of one change.
     careful_until: Lsn,
     /// Up to where the stream has been applied or had nothing to apply; committed with the next group.
     pub(super) position: Position,
-    /// What the checkpoint on the target says.
-    checkpoint: Lsn,
-    made_durable: Instant,
+    /// The last position that became durable, and since when no later one has.
+    made_durable: (Lsn, Instant),
 }
 
 /// What an applier is made of.
@@ -116,8 +121,9 @@ pub(super) struct Parts {
     pub(super) on_conflict: OnConflict,
     pub(super) filter: Filter,
     pub(super) progress: Arc<StreamProgress>,
+    /// Where the checkpoint is told; it holds what the target has.
+    pub(super) checkpoint: watch::Sender<Lsn>,
     pub(super) durable: watch::Sender<Lsn>,
-    pub(super) checkpoint: Lsn,
     pub(super) careful_until: Lsn,
 }
 
@@ -128,12 +134,14 @@ impl Applier {
         for (name, sql) in [
             ("begin", "BEGIN"),
             ("commit", "COMMIT"),
+            ("rollback", "ROLLBACK"),
             ("wait", "SET LOCAL synchronous_commit = on"),
             ("defer", "SET CONSTRAINTS ALL DEFERRED"),
         ] {
             pipeline.prepare(name, sql, &[])?;
         }
         pipeline.prepare("checkpoint", checkpoint::ADVANCE, checkpoint::ADVANCE_TYPES)?;
+        let checkpoint = *parts.checkpoint.borrow();
         Ok(Applier {
             pipeline,
             lookup: parts.lookup,
@@ -141,6 +149,7 @@ impl Applier {
             on_conflict: parts.on_conflict,
             filter: parts.filter,
             progress: parts.progress,
+            checkpoint: parts.checkpoint,
             durable: parts.durable,
             known: HashMap::new(),
             statements: 0,
@@ -150,21 +159,30 @@ impl Applier {
             run: None,
             group: None,
             transaction: None,
+            ahead: None,
             careful_until: parts.careful_until,
-            position: Position { end: parts.checkpoint, committed_at: None },
-            checkpoint: parts.checkpoint,
-            made_durable: Instant::now(),
+            position: Position { end: checkpoint, committed_at: None },
+            made_durable: (checkpoint, Instant::now()),
         })
     }
 
     /// The checkpoint on the target.
     pub(super) fn checkpoint(&self) -> Lsn {
-        self.checkpoint
+        *self.checkpoint.borrow()
     }
 
     /// Whether everything up to the checkpoint survives a crash of the target.
     pub(super) fn is_durable(&self) -> bool {
-        *self.durable.borrow() >= self.checkpoint
+        *self.durable.borrow() >= self.checkpoint()
+    }
+
+    /// When a commit is to wait for the disk, since nobody else has made the ones before durable.
+    pub(super) fn overdue_at(&mut self) -> Instant {
+        let durable = *self.durable.borrow();
+        if durable > self.made_durable.0 || self.is_durable() {
+            self.made_durable = (durable, Instant::now());
+        }
+        self.made_durable.1 + DURABLE_WITHIN
     }
 
     /// Whether the source transaction that is being applied comes alone.
@@ -187,6 +205,11 @@ impl Applier {
         self.transaction.is_some()
     }
 
+    /// Whether what is being applied has not committed on the source, as far as is known.
+    pub(super) fn is_ahead(&self) -> bool {
+        self.ahead.is_some()
+    }
+
     /// Whether changes are applied that are not committed.
     pub(super) fn has_group(&self) -> bool {
         self.group.is_some()
@@ -199,7 +222,7 @@ impl Applier {
 
     /// Whether what is applied is far behind what the source has sent; `sent_at` is the source's clock, as its commits' times are.
     pub(super) fn is_behind(&self, sent_at: Timestamp) -> bool {
-        self.position.committed_at.is_some_and(|at| sent_at.0.saturating_sub(at.0) > BEHIND)
+        self.position.committed_at.is_none_or(|at| sent_at.0.saturating_sub(at.0) > BEHIND)
     }
 
     /// Takes the next event, whose message had `size` bytes.
@@ -211,7 +234,10 @@ impl Applier {
             Event::Update(update) => self.update(update).await?,
             Event::Delete(delete) => self.delete(delete).await?,
             Event::Truncate(truncate) => self.truncate(&truncate).await?,
+            Event::Ahead => self.go_ahead().await?,
+            Event::Back => return self.go_back().await,
             Event::Commit(commit) => {
+                self.ahead = None;
                 let careful = self.transaction.take().is_some_and(|lsn| lsn <= self.careful_until);
                 self.position = Position { end: commit.end_lsn, committed_at: Some(commit.committed_at) };
                 if let Some(group) = &mut self.group {
@@ -240,18 +266,18 @@ impl Applier {
     }
 
     /// Commits what is applied with the position it brings the target to. `wait` makes it durable at once, which a commit also is
-    /// when the last durable one is some time ago.
+    /// when none has become durable for some time.
     pub(super) async fn commit(&mut self, wait: bool) -> Result<(), Halt> {
         self.send_gathered()?;
         self.end_run()?;
         self.begin()?;
         self.confirm_rows().await?;
-        let wait = wait || self.made_durable.elapsed() >= DURABLE_WITHIN;
+        let wait = wait || self.overdue_at() <= Instant::now();
         if wait {
             self.step("wait", Step::Setting)?;
         }
         let Position { end, committed_at } = self.position;
-        let (from, to) = (self.checkpoint.to_string(), end.to_string());
+        let (from, to) = (self.checkpoint().to_string(), end.to_string());
         let committed_at = committed_at.map(|at| at.0.to_string());
         let parameters =
             [Some(from.as_bytes()), Some(to.as_bytes()), committed_at.as_deref().map(str::as_bytes)];
@@ -260,21 +286,19 @@ impl Applier {
         self.step("commit", Step::Commit)?;
         self.pipeline.sync();
         fault::step("batch commit", self.settle()).await?;
-        self.checkpoint = end;
+        self.checkpoint.send_replace(end);
         self.progress.set_applied(end, self.position.committed_at);
         if let Some(group) = self.group.take() {
             self.progress.add_applied(group.transactions, group.changes);
         }
         if wait {
-            self.made_durable = Instant::now();
-            self.progress.set_durable(end);
-            self.durable.send_replace(end);
+            durable::publish(&self.durable, end);
         }
         Ok(())
     }
 
     /// Sends what is queued, and waits for all answers.
-    async fn settle(&mut self) -> Result<(), Halt> {
+    pub(super) async fn settle(&mut self) -> Result<(), Halt> {
         self.pipeline.send().await?;
         loop {
             match self.pipeline.answer().await? {
@@ -312,7 +336,7 @@ impl Applier {
         Ok(())
     }
 
-    fn step(&mut self, statement: &str, step: Step) -> Result<()> {
+    pub(super) fn step(&mut self, statement: &str, step: Step) -> Result<()> {
         self.pipeline.run(statement, &[], std::iter::empty())?;
         self.expect(step, 0);
         Ok(())
@@ -340,13 +364,21 @@ impl Applier {
         if self.run.as_ref().is_some_and(|run| run.relation == oid) {
             self.end_run()?;
         }
-        if let Some(Known { mapped: Some(mapped), .. }) = self.known.remove(&oid) {
-            for name in mapped.prepared.values() {
-                self.pipeline.forget(name)?;
-            }
+        let before = self.forget(oid)?;
+        if let Some(ahead) = &mut self.ahead {
+            ahead.replaced(oid, before);
         }
         self.known.insert(oid, Known { relation, mapped: None });
         Ok(())
+    }
+
+    /// Forgets a relation; returns what was known of it.
+    pub(super) fn forget(&mut self, oid: u32) -> Result<Option<Relation>> {
+        let Some(Known { relation, mapped }) = self.known.remove(&oid) else { return Ok(None) };
+        for name in mapped.iter().flat_map(|mapped| mapped.prepared.values()) {
+            self.pipeline.forget(name)?;
+        }
+        Ok(Some(relation))
     }
 
     /// Sees to it that the relation is mapped, and counts a change.

@@ -2,7 +2,8 @@
 //!
 //! In: the walsender's messages, in order. Out: [`Event`]s, of which each transaction is one Begin, its changes and one Commit, never interleaved with
 //! another. Transactions that the source streams while they run are held back, in memory and, above a budget, in temporary files
-//! ([`Spill`]), until their commit arrives; what a rolled-back subtransaction wrote is left out. What may fail: a message that isn't
+//! ([`Spill`]), until their commit arrives; what a rolled-back subtransaction wrote is left out. One of them at a time may be passed on ahead of its commit,
+//! as long as nothing else comes between; it is held all the same, for the case that it goes back. What may fail: a message that isn't
 //! in its form or place, and the temporary files.
 //!
 //! **Positions.** A transaction is known by the LSN of its commit record (`final_lsn` of Begin, `commit_lsn` of Commit). What lies before the start of
@@ -40,6 +41,10 @@ pub(super) enum Event {
     Truncate(Truncate),
     /// The transaction ends.
     Commit(Commit),
+    /// Changes follow of a transaction that has not committed, as far as is known; its Commit or a [`Event::Back`] ends them.
+    Ahead,
+    /// What has come since the last [`Event::Ahead`] doesn't count: it comes again after its commit, if there is one.
+    Back,
     /// No transaction is open, and every commit before this position has been seen.
     Idle(Lsn),
 }
@@ -65,6 +70,10 @@ pub(super) struct Assembler {
     /// The streamed transaction whose chunk is being received.
     chunk: Option<u32>,
     streamed: HashMap<u32, Streamed>,
+    /// The streamed transaction that is passed on as it comes.
+    ahead: Option<u32>,
+    /// What is due after an [`Event::Back`].
+    then: Option<Event>,
     held: usize,
     budget: Budget,
     replay: Option<Replay>,
@@ -105,6 +114,8 @@ impl Assembler {
             open: None,
             chunk: None,
             streamed: HashMap::new(),
+            ahead: None,
+            then: None,
             held: 0,
             budget,
             replay: None,
@@ -116,25 +127,58 @@ impl Assembler {
         Assembler::new(version, self.start, self.budget)
     }
 
-    /// Takes the next message. After every call, [`Assembler::next`] gives what else there is before the next message is due.
-    pub(super) fn take(&mut self, message: StreamMessage) -> Result<Option<Event>> {
-        match message {
+    /// Takes the next message. After every call, [`Assembler::next`] gives what else there is before the next message is due. A transaction that
+    /// begins to be streamed is passed on as it comes if it may `go_ahead`.
+    pub(super) fn take(&mut self, message: StreamMessage, go_ahead: bool) -> Result<Option<Event>> {
+        let event = match message {
             StreamMessage::PrimaryKeepalive { wal_end, .. } => {
                 let idle = self.open.is_none() && self.chunk.is_none();
-                Ok(idle.then_some(Event::Idle(wal_end)))
+                idle.then_some(Event::Idle(wal_end))
             }
             StreamMessage::XLogData { data, .. } => match self.chunk {
-                Some(top) if !matches!(data.first(), Some(b'E')) => self.hold(top, data).map(|()| None),
+                Some(top) if !matches!(data.first(), Some(b'E')) => {
+                    let event = match self.ahead == Some(top) {
+                        true => change(self.decoder.decode(data.clone()).map_err(malformed)?.message),
+                        false => None,
+                    };
+                    self.hold(top, data)?;
+                    return Ok(event);
+                }
                 _ => {
                     let decoded = self.decoder.decode(data).map_err(malformed)?;
-                    self.on(decoded.message)
+                    if self.ahead.is_some() && self.ends_ahead(&decoded.message) {
+                        self.ahead = None;
+                        self.then = self.on(decoded.message, false)?;
+                        return Ok(Some(Event::Back));
+                    }
+                    self.on(decoded.message, go_ahead && self.ahead.is_none())?
                 }
             },
+        };
+        // A source that has nothing more to send waits for the transaction's end; nothing that is committed should wait with it.
+        if matches!(event, Some(Event::Idle(_))) && self.ahead.take().is_some() {
+            self.then = event;
+            return Ok(Some(Event::Back));
+        }
+        Ok(event)
+    }
+
+    /// Whether the transaction that is passed on can't be passed on any more: another one is to be applied before it, or not all of
+    /// it is to be applied.
+    fn ends_ahead(&self, message: &Message) -> bool {
+        match message {
+            Message::StreamStart(_) | Message::StreamStop => false,
+            Message::StreamCommit(end) => self.ahead != Some(end.xid) || end.commit.commit_lsn < self.start,
+            Message::StreamAbort(abort) => self.ahead == Some(abort.xid),
+            _ => true,
         }
     }
 
     /// The next event of a streamed transaction that has committed; `None` when there is no more.
     pub(super) fn next(&mut self) -> Result<Option<Event>> {
+        if let Some(event) = self.then.take() {
+            return Ok(Some(event));
+        }
         let Some(replay) = &mut self.replay else { return Ok(None) };
         while let Some((xid, data)) = replay.next()? {
             if replay.rolled_back.contains(&xid) {
@@ -149,7 +193,7 @@ impl Assembler {
         Ok(commit.map(Event::Commit))
     }
 
-    fn on(&mut self, message: Message) -> Result<Option<Event>> {
+    fn on(&mut self, message: Message, go_ahead: bool) -> Result<Option<Event>> {
         match message {
             Message::Begin(begin) => {
                 let applied = begin.final_lsn < self.start;
@@ -166,7 +210,9 @@ impl Assembler {
                 }
                 self.streamed.entry(start.xid).or_default();
                 self.chunk = Some(start.xid);
-                Ok(None)
+                let ahead = go_ahead && start.first_segment;
+                self.ahead = self.ahead.or(ahead.then_some(start.xid));
+                Ok(ahead.then_some(Event::Ahead))
             }
             Message::StreamStop => {
                 self.chunk = None;
@@ -181,6 +227,11 @@ impl Assembler {
                     streamed.rolled_back.insert(abort.subxid);
                 }
                 Ok(None)
+            }
+            Message::StreamCommit(end) if self.ahead == Some(end.xid) => {
+                self.ahead = None;
+                self.forget(end.xid);
+                Ok(Some(Event::Commit(end.commit)))
             }
             Message::StreamCommit(end) => self.replay(end.xid, end.commit),
             Message::BeginPrepare(_)
@@ -364,19 +415,27 @@ mod tests {
     }
 
     /// What came out: the commit LSN and the changes of each transaction.
-    fn run(assembler: &mut Assembler, messages: Vec<StreamMessage>) -> Vec<(u64, Vec<u32>)> {
+    fn run(assembler: &mut Assembler, messages: Vec<StreamMessage>, go_ahead: bool) -> Vec<(u64, Vec<u32>)> {
         let mut transactions = Vec::new();
         let mut open: Option<(u64, Vec<u32>)> = None;
         for message in messages {
-            let mut event = assembler.take(message).unwrap();
+            let mut event = assembler.take(message, go_ahead).unwrap();
             while let Some(next) = event {
                 match next {
+                    Event::Ahead => {
+                        assert!(go_ahead);
+                        assert!(open.replace((u64::MAX, Vec::new())).is_none())
+                    }
+                    Event::Back => assert_eq!(open.take().expect("ahead").0, u64::MAX),
                     Event::Begin(begin) => assert!(open.replace((begin.final_lsn.0, Vec::new())).is_none()),
                     Event::Insert(insert) => {
                         open.as_mut().expect("inside a transaction").1.push(insert.relation)
                     }
                     Event::Commit(commit) => {
-                        let transaction = open.take().expect("inside a transaction");
+                        let mut transaction = open.take().expect("inside a transaction");
+                        if transaction.0 == u64::MAX {
+                            transaction.0 = commit.commit_lsn.0;
+                        }
                         assert_eq!(commit.commit_lsn.0, transaction.0);
                         transactions.push(transaction);
                     }
@@ -396,6 +455,7 @@ mod tests {
             schedule in prop::collection::vec(0..8usize, 0..40),
             memory in prop_oneof![Just(1usize), Just(40), Just(1 << 20)],
             skipped in 0..3u64,
+            go_ahead in any::<bool>(),
         ) {
             let (mut messages, mut expected) = (Vec::new(), Vec::new());
             let (mut done, mut ended) = (vec![0; plan.len()], vec![false; plan.len()]);
@@ -445,7 +505,7 @@ mod tests {
             expected.retain(|(lsn, _)| *lsn >= start);
             let budget = Budget { memory, directory: std::env::temp_dir() };
             let mut assembler = Assembler::new(ProtocolVersion::V2, Lsn(start), budget);
-            prop_assert_eq!(run(&mut assembler, messages), expected);
+            prop_assert_eq!(run(&mut assembler, messages, go_ahead), expected);
             prop_assert_eq!(assembler.held, 0);
         }
     }
@@ -455,7 +515,7 @@ mod tests {
         let budget = Budget { memory: 0, directory: std::env::temp_dir() };
         let mut assembler = Assembler::new(ProtocolVersion::V1, Lsn(50), budget);
         let messages = vec![begin(49), change(1, None), commit(49), begin(50), change(2, None), commit(50)];
-        assert_eq!(run(&mut assembler, messages), [(50, vec![2])]);
+        assert_eq!(run(&mut assembler, messages, false), [(50, vec![2])]);
     }
 
     #[test]
@@ -467,10 +527,39 @@ mod tests {
             sent_at: pgstream_proto::timestamp::Timestamp(0),
             reply_requested: false,
         };
-        assert_eq!(assembler.take(keepalive()).unwrap(), Some(Event::Idle(Lsn(9))));
-        assembler.take(begin(5)).unwrap();
-        assert_eq!(assembler.take(keepalive()).unwrap(), None);
-        assembler.take(commit(5)).unwrap();
-        assert_eq!(assembler.take(keepalive()).unwrap(), Some(Event::Idle(Lsn(9))));
+        assert_eq!(assembler.take(keepalive(), false).unwrap(), Some(Event::Idle(Lsn(9))));
+        assembler.take(begin(5), false).unwrap();
+        assert_eq!(assembler.take(keepalive(), false).unwrap(), None);
+        assembler.take(commit(5), false).unwrap();
+        assert_eq!(assembler.take(keepalive(), false).unwrap(), Some(Event::Idle(Lsn(9))));
+    }
+
+    #[test]
+    fn a_large_transaction_is_passed_on_as_it_comes_until_another_commits_before() {
+        let start = |xid, first| Wal::new(b'S').u32(xid).u8(first).message();
+        let stop = || Wal::new(b'E').message();
+        let budget = Budget { memory: 0, directory: std::env::temp_dir() };
+        let mut assembler = Assembler::new(ProtocolVersion::V2, Lsn(1), budget);
+        let mut events = |message| {
+            let first = assembler.take(message, true).unwrap();
+            let more = std::iter::from_fn(|| assembler.next().unwrap());
+            first.into_iter().chain(more).collect::<Vec<_>>()
+        };
+        assert_eq!(events(start(7, 1)), [Event::Ahead]);
+        assert!(matches!(events(change(1, Some(7)))[..], [Event::Insert(_)]));
+        assert_eq!(events(stop()), []);
+        assert_eq!(events(start(8, 1)), []);
+        assert_eq!(events(change(2, Some(8))), []);
+        assert_eq!(events(stop()), []);
+        assert!(matches!(events(begin(20))[..], [Event::Back, Event::Begin(_)]));
+        assert!(matches!(events(commit(20))[..], [Event::Commit(_)]));
+        assert_eq!(events(start(7, 0)), []);
+        assert_eq!(events(change(3, Some(7))), []);
+        assert_eq!(events(stop()), []);
+        let events = events(stream_commit(7, 30));
+        assert!(matches!(
+            events[..],
+            [Event::Begin(_), Event::Insert(_), Event::Insert(_), Event::Commit(_)]
+        ));
     }
 }

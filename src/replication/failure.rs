@@ -3,6 +3,7 @@
 use pgstream_proto::lsn::Lsn;
 use pgstream_proto::notice::Notice;
 
+use super::ahead::UNKNOWN;
 use super::apply::{Applier, Expected, Step};
 use crate::catalog::large_value;
 use crate::config::{Config, Side};
@@ -19,6 +20,8 @@ pub(super) enum Halt {
     Group(Error, Lsn),
     /// A source transaction could not be applied though it came alone.
     Change(Error),
+    /// What was applied ahead of its commit could not be: it is to wait for its commit.
+    Ahead(Error),
     /// The rows of the relation (its OID on the source) must be copied again.
     Recopy(u32),
 }
@@ -33,6 +36,8 @@ impl From<Error> for Halt {
 pub(super) fn at(error: Error, commit: Lsn, careful_until: Lsn) -> Halt {
     if error.kind() == ErrorKind::Connection {
         Halt::Error(error)
+    } else if commit == UNKNOWN {
+        Halt::Ahead(error)
     } else if commit <= careful_until {
         Halt::Change(error)
     } else {

@@ -68,6 +68,15 @@ impl Filter {
         Filter { rules }
     }
 
+    /// Whether every commit after `lsn` is after all snapshots.
+    pub(super) fn is_past(&self, lsn: Lsn) -> bool {
+        self.rules.values().all(|rule| match rule {
+            SnapshotRule::Ignore => true,
+            SnapshotRule::From(snapshot) => *snapshot <= lsn,
+            SnapshotRule::Parts { parts, .. } => parts.iter().all(|part| part.lsn <= lsn),
+        })
+    }
+
     /// What to do with a change of `relation` that committed at `commit`.
     pub(super) fn verdict(&self, relation: u32, commit: Lsn) -> Verdict<'_> {
         match self.rules.get(&relation) {
@@ -100,6 +109,8 @@ mod tests {
         assert_eq!(filter.verdict(1, Lsn(10)), Verdict::Apply);
         assert_eq!(filter.verdict(2, Lsn(99)), Verdict::Skip);
         assert_eq!(filter.verdict(3, Lsn(0)), Verdict::Apply);
+        assert!(!filter.is_past(Lsn(9)));
+        assert!(filter.is_past(Lsn(10)));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::apply::{Applier, OnConflict, Parts};
 use super::assemble::{Assembler, Budget, Event};
+use super::durable::Flusher;
 use super::failure::{self, Halt};
 use super::feedback::Feedback;
 use super::filter::Filter;
@@ -103,9 +104,6 @@ const WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 /// How often a change that fails for a passing reason (a deadlock, say) is tried again.
 const TRIES: u32 = 5;
 
-/// How long a commit that nothing follows may stay undurable.
-const UNDURABLE: Duration = Duration::from_millis(200);
-
 /// Follows the source from the target's checkpoint until `stop` is told, or until everything up to the position in `until` is applied (it may be set at
 /// any time), with changes filtered by `filter`. Takes up the stream again when a server goes away.
 ///
@@ -120,13 +118,23 @@ pub async fn follow(
     progress: &Arc<StreamProgress>,
 ) -> Result<Ended> {
     let mut careful_until = Lsn::INVALID;
+    let mut may_go_ahead = true;
     let mut wait = WAITS.0;
     let mut tries = 0;
     let mut gone_since: Option<Instant> = None;
     let mut best = Lsn::INVALID;
     let mut silence = options.silence;
     loop {
-        let attempt = Attempt { options, filter, until: &mut until, stop, progress, careful_until, silence };
+        let attempt = Attempt {
+            options,
+            filter,
+            until: &mut until,
+            stop,
+            progress,
+            careful_until,
+            may_go_ahead,
+            silence,
+        };
         let halt = match Box::pin(attempt.run()).await {
             Ok(Some(ended)) => return Ok(ended),
             // The spool is applied; what follows comes from the source.
@@ -136,10 +144,16 @@ pub async fn follow(
         let applied = progress.snapshot().applied;
         if applied > best {
             (best, wait, tries, gone_since) = (applied, WAITS.0, 0, None);
+            may_go_ahead = true;
             silence = options.silence;
         }
         let error = match halt {
             Halt::Recopy(relation) => return Ok(Ended::Recopy(relation)),
+            Halt::Ahead(error) => {
+                tracing::info!("{error}: applying the transaction again after its commit");
+                may_go_ahead = false;
+                continue;
+            }
             Halt::Group(error, commit) => {
                 tracing::info!("{error}: applying again one transaction at a time up to {commit}");
                 careful_until = commit;
@@ -185,6 +199,8 @@ struct Attempt<'a> {
     stop: &'a CancellationToken,
     progress: &'a Arc<StreamProgress>,
     careful_until: Lsn,
+    /// Whether large transactions may be applied ahead of their commit.
+    may_go_ahead: bool,
     silence: Duration,
 }
 
@@ -224,7 +240,7 @@ impl Attempt<'_> {
         let (end, version) = (drain.end(), drain.version());
         let (durable, durable_seen) = watch::channel(checkpoint.applied);
         let (chunks, received) = mpsc::channel(1024);
-        let mut applier = self.applier(sessions, checkpoint.applied, durable)?;
+        let (mut applier, _flusher) = self.applier(sessions, checkpoint.applied, durable).await?;
         let assembler = self.assembler(version, checkpoint.applied);
         let reader = AbortOnDropHandle::new(tokio::spawn(drain.run(chunks, durable_seen)));
         let applied = self.apply(&mut applier, assembler, received).await;
@@ -260,6 +276,7 @@ impl Attempt<'_> {
         let stream = CopyBoth::start(source, &command).await.map_err(|e| slot::explain(e, &options.slot))?;
 
         let (durable, durable_seen) = watch::channel(start);
+        let (mut applier, _flusher) = self.applier(sessions, start, durable).await?;
         let (chunks, received) = mpsc::channel(1024);
         let finish = CancellationToken::new();
         let receiver = Receiver {
@@ -273,7 +290,6 @@ impl Attempt<'_> {
             finish: finish.clone(),
         };
         let receiver = AbortOnDropHandle::new(tokio::spawn(receiver.run()));
-        let mut applier = self.applier(sessions, start, durable)?;
         let assembler = self.assembler(version, start);
         let applied = self.apply(&mut applier, assembler, received).await;
         drop(applier);
@@ -292,26 +308,30 @@ impl Attempt<'_> {
         Assembler::new(version, start, Budget { memory: *memory, directory: spill_directory.clone() })
     }
 
-    /// Over sessions whose checkpoint `start` is durable.
-    fn applier(
+    /// Over sessions whose checkpoint `start` is durable; with it, who makes its commits durable.
+    async fn applier(
         &self,
         (target, lookup, role): Sessions,
         start: Lsn,
         durable: watch::Sender<Lsn>,
-    ) -> Result<Applier> {
+    ) -> Result<(Applier, AbortOnDropHandle<()>)> {
         self.progress.set_applied(start, None);
         self.progress.set_durable(start);
-        Applier::new(Parts {
+        let (committed, committed_seen) = watch::channel(start);
+        let flusher = Flusher::open(&self.options.target, committed_seen, durable.clone()).await?;
+        let flusher = AbortOnDropHandle::new(tokio::spawn(flusher.run()));
+        let applier = Applier::new(Parts {
             target,
             lookup,
             role,
             on_conflict: self.options.on_conflict,
             filter: self.filter.clone(),
             progress: self.progress.clone(),
+            checkpoint: committed,
             durable,
-            checkpoint: start,
             careful_until: self.careful_until,
-        })
+        })?;
+        Ok((applier, flusher))
     }
 
     /// Applies what comes; `None` when nothing comes any more.
@@ -349,15 +369,12 @@ impl Attempt<'_> {
                     } else if let Some(ended) = self.ended(applier).await? {
                         return Ok(Some(ended));
                     }
-                    let due = if applier.is_in_transaction() {
-                        None
-                    } else if !applier.is_durable() {
-                        Some(Instant::now() + UNDURABLE)
-                    } else if applier.position() > applier.checkpoint() {
-                        Some(idle_stored + self.options.idle_advance)
-                    } else {
-                        None
-                    };
+                    let due = self.due(applier, idle_stored);
+                    if due.is_some_and(|due| due <= Instant::now()) {
+                        applier.commit(true).await?;
+                        idle_stored = Instant::now();
+                        continue;
+                    }
                     tokio::select! {
                         biased;
                         () = self.stop.cancelled(), if !self.stop.is_cancelled() => continue,
@@ -366,11 +383,7 @@ impl Attempt<'_> {
                             Some(chunk) => chunk,
                             None => return Ok(None),
                         },
-                        () = sleep_until(due) => {
-                            applier.commit(true).await?;
-                            idle_stored = Instant::now();
-                            continue;
-                        }
+                        () = sleep_until(due) => continue,
                     }
                 }
             };
@@ -379,13 +392,17 @@ impl Attempt<'_> {
             }
             for (message, size) in chunk.messages {
                 sent_at = message.sent_at();
-                let mut event = assembler.take(message)?;
+                let go_ahead = self.may_go_ahead && applier.may_go_ahead(sent_at);
+                let mut event = assembler.take(message, go_ahead)?;
                 while let Some(next) = event {
                     let until = *self.until.borrow();
-                    if let (Event::Begin(begin), Some(until)) = (&next, until)
-                        && begin.final_lsn >= until
-                    {
-                        // All that is wanted came before; no transaction is open here.
+                    let commit = match &next {
+                        Event::Begin(begin) => Some(begin.final_lsn),
+                        Event::Commit(commit) if applier.is_ahead() => Some(commit.commit_lsn),
+                        _ => None,
+                    };
+                    if let Some(until) = until.filter(|until| commit.is_some_and(|lsn| lsn >= *until)) {
+                        // All that is wanted came before.
                         return self.end(applier, Some(until)).await.map(Some);
                     }
                     let committed = matches!(next, Event::Commit(_));
@@ -404,6 +421,19 @@ impl Attempt<'_> {
         }
     }
 
+    /// When something is to be committed though nothing more comes: what is not durable, or an advance without changes.
+    fn due(&self, applier: &mut Applier, idle_stored: Instant) -> Option<Instant> {
+        if applier.is_in_transaction() {
+            None
+        } else if !applier.is_durable() {
+            Some(applier.overdue_at())
+        } else if applier.position() > applier.checkpoint() {
+            Some(idle_stored + self.options.idle_advance)
+        } else {
+            None
+        }
+    }
+
     /// Whether following should end here, between two source transactions; what is applied is committed then, durably. A stop in the middle of a
     /// transaction leaves it to the next run.
     async fn ended(&mut self, applier: &mut Applier) -> Result<Option<Ended>, Halt> {
@@ -411,7 +441,7 @@ impl Attempt<'_> {
         if reached.is_none() && !self.stop.is_cancelled() {
             return Ok(None);
         }
-        if applier.is_in_transaction() {
+        if applier.is_in_transaction() && !applier.is_ahead() {
             return Ok(Some(Ended::Stopped(applier.checkpoint())));
         }
         self.end(applier, reached).await.map(Some)
@@ -419,6 +449,7 @@ impl Attempt<'_> {
 
     /// Commits what is applied, durably; `reached` is the position asked for.
     async fn end(&mut self, applier: &mut Applier, reached: Option<Lsn>) -> Result<Ended, Halt> {
+        applier.go_back().await?;
         if applier.has_group() || applier.position() > applier.checkpoint() || !applier.is_durable() {
             applier.commit(true).await?;
         }

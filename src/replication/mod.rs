@@ -6,8 +6,8 @@
 //!
 //! ```text
 //! receive → decode → assemble → batch → apply → checkpoint → feedback
-//! stream    proto    assemble   batch   apply   state        feedback
-//! spool              spill              gather, pending, relation, statement, filter
+//! stream    proto    assemble   batch   apply   state        durable, feedback
+//! spool              spill              ahead, gather, pending, relation, statement, filter
 //! ```
 //!
 //! # Positions
@@ -17,17 +17,19 @@
 //!   that was confirmed past the checkpoint is refused, since what lies between can't be had any more.
 //! - A keepalive's position counts when no transaction is open and everything before it is applied. It is stored in the checkpoint
 //!   before it is acknowledged, so that the checkpoint is never behind the slot.
-//! - Only what is durable on the target is acknowledged. Commits don't wait for the disk one by one: at least twice a second one
-//!   does, and with it everything before.
+//! - Only what is durable on the target is acknowledged. The applier's commits don't wait for the disk: a session of its
+//!   own makes them durable, all that there are, a few times a second.
 //!
 //! # Failures
 //! A group of source transactions is one transaction of the target. When anything fails, both sessions are given up and the stream starts again from the checkpoint;
 //! after a failed group, source transactions come one by one, so that the last good one is kept and the failing change is named.
 
+mod ahead;
 mod apply;
 mod assemble;
 mod batch;
 mod change;
+mod durable;
 mod failure;
 mod feedback;
 mod filter;

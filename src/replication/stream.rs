@@ -111,6 +111,7 @@ impl Receiver {
                     }
                     let durable = *self.durable.borrow_and_update();
                     self.feedback.durable(durable);
+                    self.progress.set_durable(durable);
                     if self.feedback.is_due() {
                         self.report(false);
                     }

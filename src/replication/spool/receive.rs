@@ -21,7 +21,7 @@ use super::{Trouble, check_folder, drain};
 use crate::config::{Config, Side};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
-use crate::progress::Progress;
+use crate::progress::{Progress, StreamProgress};
 use crate::replication::feedback::Feedback;
 use crate::replication::slot::{self, Resumable};
 use crate::replication::stream::{Chunk, LONGEST_SILENCE, Receiver, SILENCE};
@@ -177,19 +177,22 @@ impl Spooler {
         let (durable, durable_seen) = watch::channel(start);
         let (chunks, received) = mpsc::channel(1024);
         let finish = CancellationToken::new();
+        // What is durable for it is so in the files, and not on the target.
+        let seen = Arc::<StreamProgress>::default();
         let receiver = Receiver {
             stream,
             chunks,
             durable: durable_seen,
             feedback: Feedback::new(start),
-            progress: self.progress.stream().clone(),
+            progress: seen.clone(),
             interval,
             silence: self.silence,
             finish: finish.clone(),
         };
         let receiver = AbortOnDropHandle::new(tokio::spawn(receiver.run()));
         let writer = Writer::new(directory, number, start, version, raw);
-        let kept = Keeper { writer, spool, session, durable, recorded: Instant::now() };
+        let shown = self.progress.stream().clone();
+        let kept = Keeper { writer, spool, session, durable, seen, shown, recorded: Instant::now() };
         let kept = kept.run(received, &self.finish).await;
         finish.cancel();
         let received = match receiver.await {
@@ -240,6 +243,9 @@ struct Keeper {
     spool: spool::Spool,
     session: Connection,
     durable: watch::Sender<Lsn>,
+    /// Of this stream, and what of it the operator is shown.
+    seen: Arc<StreamProgress>,
+    shown: Arc<StreamProgress>,
     recorded: Instant,
 }
 
@@ -294,7 +300,11 @@ impl Keeper {
             fault::step("spool advanced", advance).await?;
             self.spool.to = to;
             self.durable.send_replace(to);
+            self.shown.set_confirmed(to);
         }
+        let seen = self.seen.snapshot();
+        self.shown.set_source(seen.source);
+        self.shown.set_received(seen.received);
         Ok(())
     }
 }

@@ -108,7 +108,7 @@ async fn drained(base: &Path, checkpoint: u64, to: u64) -> Result<Drained> {
             known.clear();
         }
         for (message, _) in chunk.messages {
-            match assembler.take(message)? {
+            match assembler.take(message, false)? {
                 Some(Event::Begin(begin)) => transactions.push((begin.final_lsn.0, Vec::new())),
                 Some(Event::Relation(relation)) => known.push(relation.oid),
                 Some(Event::Insert(insert)) => {
