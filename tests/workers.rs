@@ -60,11 +60,13 @@ fn parts(ended: Running) -> u64 {
 #[test]
 fn processes_share_a_copy_and_each_part_comes_once() {
     let source = server(15).create_database("shared");
-    let target = server(17).create_database("shared");
+    let target = server(17).unborn_database("shared");
     source.execute(SCHEMA);
-    let hold = target.hold(HOLD);
-    // Workers may be there before the copy is.
+    // Workers may be there before the copy is, and before the database is that it goes into.
     let workers = [worker(&source, &target), worker(&source, &target)];
+    std::thread::sleep(Duration::from_millis(300));
+    target.cluster().postgres().execute(&format!("CREATE DATABASE {}", target.quoted_name()));
+    let hold = target.hold(HOLD);
     let running = migrate(&source, &target, "copy");
     until_at_work(&target, 3);
     drop(hold);

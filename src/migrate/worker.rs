@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{refuse_other_source, scope};
+use super::{database, refuse_other_source, scope};
 use crate::catalog::server;
 use crate::config::{Config, Side};
 use crate::copy::{self, Copy, PostData, SourceTables};
@@ -89,15 +89,14 @@ async fn attempt(
     progress: &Arc<Progress>,
     stop: &CancellationToken,
 ) -> Result<Option<Error>> {
-    let mut target = Connection::connect(&options.target, Side::Target, &Settings::session()).await?;
+    let mut target = match Connection::connect(&options.target, Side::Target, &Settings::session()).await {
+        Ok(target) => target,
+        // The run that is waited for may be the one that creates it.
+        Err(error) if database::is_missing(&error) => return Ok(Some(no_migration(&options.target))),
+        Err(error) => return Err(error),
+    };
     let Some(migration) = state::read(&mut target).await? else {
-        let error = format!(
-            "target database \"{}\" holds no migration that a worker could help",
-            options.target.dbname
-        );
-        return Ok(Some(
-            Error::usage(error).with_hint("Begin one with pgstream migrate; --wait waits for it."),
-        ));
+        return Ok(Some(no_migration(&options.target)));
     };
     let mut source = Connection::connect(&options.source, Side::Source, &Settings::session()).await?;
     refuse_other_source(&migration, &server::identity(&mut source).await?)?;
@@ -124,6 +123,11 @@ async fn attempt(
         return Ok(Some(copy::ended_elsewhere().with_hint(AGAIN)));
     }
     if error.kind() == ErrorKind::Stopped { Ok(Some(error.with_hint(AGAIN))) } else { Err(error) }
+}
+
+fn no_migration(target: &Config) -> Error {
+    Error::usage(format!("target database \"{}\" holds no migration that a worker could help", target.dbname))
+        .with_hint("Begin one with pgstream migrate; --wait waits for it.")
 }
 
 /// Whether all rows are on the target. Before the copy has begun, parts are still being cut.
@@ -176,10 +180,10 @@ async fn help(
     stop: &CancellationToken,
 ) -> Result<()> {
     let content = migration.content.clone().unwrap_or_default();
-    let database = scope::read(&mut source, &content).await?.database;
+    let selected = scope::read(&mut source, &content).await?.database;
     let tables = SourceTables {
-        through_root: partition::loaded_through_root(&database),
-        tables: database.tables.into_iter().map(|table| (table.oid, table)).collect(),
+        through_root: partition::loaded_through_root(&selected),
+        tables: selected.tables.into_iter().map(|table| (table.oid, table)).collect(),
         as_is: copy::is_as_is(&source, target),
         ddl: content,
         failures: Arc::default(),
