@@ -38,13 +38,18 @@ on() {
   local host=$1; shift
   ip netns exec "$prefix-$host" unshare --uts bash -c 'hostname "$0"; exec "$@"' "$host" "$@"
 }
+# end_all HOST: as if it lost its power.
+end_all() { local pid; for pid in $(ip netns pids "$prefix-$1" 2>/dev/null); do kill -9 "$pid" 2>/dev/null || true; done; }
 finish() {
   local job host
   for job in $(jobs -p); do kill -9 "$job" 2>/dev/null || true; done
   for host in source target; do
     (cd / && as_owner "$bin/pg_ctl" -D "$home/$host" -m immediate stop >/dev/null 2>&1) || true
   done
-  for host in "${hosts[@]}"; do ip netns del "$prefix-$host" 2>/dev/null || true; done
+  for host in "${hosts[@]}"; do
+    end_all "$host"
+    ip netns del "$prefix-$host" 2>/dev/null || true
+  done
   ip link del "$prefix" 2>/dev/null || true
   rm -rf "$home"
 }
@@ -113,8 +118,7 @@ until_true 120 in_step || { cat "$home/one"; die "it does not get in step"; }
 
 say "once more, killed while its changes are in the spool of host one"
 kill -9 $migration; wait $migration 2>/dev/null || true
-pkill_one() { local pid; for pid in $(ip netns pids "$prefix-one"); do kill -9 "$pid" 2>/dev/null || true; done; }
-pkill_one
+end_all one
 # Its copy stands before an index that waits for a lock on the target.
 psql source -d "$source" -c "CREATE FUNCTION held(integer) RETURNS integer LANGUAGE plpgsql IMMUTABLE AS \$\$ BEGIN
   PERFORM pg_catalog.pg_advisory_lock_shared(42); PERFORM pg_catalog.pg_advisory_unlock_shared(42); RETURN \$1; END \$\$;
@@ -126,7 +130,7 @@ until_true 60 spooled || { cat "$home/one"; die "nothing is spooled"; }
 psql source -d "$source" -c "INSERT INTO live SELECT FROM generate_series(1, 1000)"
 sleep 2
 kill -9 $migration; wait $migration 2>/dev/null || true
-pkill_one
+end_all one
 kill $hold
 psql target -d "$target" -c "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)'" >/dev/null
 code=0
