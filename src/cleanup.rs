@@ -163,10 +163,13 @@ pub async fn find_on_target(target: &mut Connection) -> Result<Vec<Leftover>> {
     // Not read by `state::read`, which refuses the tables of other versions: they are cleaned up as well.
     let rows = target.query("SELECT phase FROM pgstream.migration", &[]).await?;
     let phase = rows.first().and_then(|row| row.text(0));
+    let spool = state::spool::read(target).await?.map_or_else(String::new, |spool| {
+        format!("; files of its spool may be left in \"{}\" on host \"{}\"", spool.directory, spool.host)
+    });
     let warning = phase.filter(|phase| *phase != "done").map(|phase| {
         format!(
             "the migration into \"{database}\" is not done (phase {phase}); it can't be resumed afterwards"
-        )
+        ) + &spool
     });
     Ok(vec![Leftover { warning, ..Leftover::new(Side::Target, "schema", state::SCHEMA) }])
 }

@@ -19,7 +19,7 @@
 //!
 //! # What holds everywhere
 //! - **State commits with the work.** A DDL item, a part's COPY and an applied batch each commit together with their row in the target's schema
-//!   `pgstream`. The process holds nothing that a resume needs.
+//!   `pgstream`. The process holds nothing that a resume needs. Files of a spool (`--spool-dir`) are the one exception: the state says on which host they are.
 //! - **The source is read.** Nothing is created there but a publication and a slot named `pgstream_…`, and what the operator asked for.
 //! - **Bytes from a peer are untrusted.** Lengths are capped before anything is reserved; `proto::cursor` alone indexes them; no `unsafe`.
 //! - **Row values and secrets never reach an error**, a log or a state table.
@@ -29,7 +29,8 @@
 //! - Statistics are collected before privileges and the database's own settings come: a setting such as `default_transaction_read_only`, or a
 //!   connection limit, would get in the way of the run itself.
 //! - Large objects' owners, grants and comments come with their contents, not as items: a database may have millions.
-//! - A part has no state "running": whoever has it holds its row lock, and a crash gives it back.
+//! - A part has no state "running": whoever has it holds its row lock, and a crash gives it back. So workers of other processes and hosts (`migrate::worker`) are
+//!   no different from those of the run itself.
 
 pub mod catalog;
 pub mod cleanup;

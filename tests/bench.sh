@@ -14,12 +14,14 @@
 #
 #   tests/bench.sh schema [OPTION]…     measures a large schema without rows, against `pg_dump -s | psql`; --help says more
 #   tests/bench.sh stream [ROUNDS] [OPTION]…     measures the stream instead: backlogs, against a native subscription; --help says more
+#   tests/bench.sh large [SCENARIO]… [OPTION]…     moves large things: transactions, values, catalogs; --help says more
 #
 # A machine that does other work at the same time makes the figures worse, and the ratio less certain: the load is printed with each round.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ "${1-}" = schema ]; then exec python3 tests/bench/schema.py "${@:2}"; fi
 if [ "${1-}" = stream ]; then exec python3 tests/bench/stream.py "${@:2}"; fi
+if [ "${1-}" = large ]; then exec python3 tests/bench/large.py "${@:2}"; fi
 
 scale=30 rounds=3 jobs=2 source_major=15 target_major=15 json='' pgstream=''
 die() { echo "bench.sh: $*" >&2; exit 2; }

@@ -17,6 +17,7 @@ const OF_A_COPY: &[&str] = &[
     "single item",
     "recorded parts",
     "phase copy",
+    "snapshot offered",
     "part commit",
     "phase post-data",
     "sequences",
@@ -28,6 +29,9 @@ const OF_THE_SET_UP: &[&str] =
     &["replica identity", "publication", "slot", "first checkpoint", "temporary slot"];
 /// Steps of a stream.
 const OF_A_STREAM: &[&str] = &["phase catch-up", "durable checkpoint", "batch commit", "phase syncing"];
+/// Steps of a spool.
+const OF_A_SPOOL: &[&str] =
+    &["spool recorded", "spool segment", "spool sync", "spool advanced", "spool gone"];
 /// Steps of a cutover up to the one that can't be taken back.
 const OF_A_CUTOVER: &[&str] =
     &["read-only recorded", "source read-only", "end position", "sequences", "changed large objects"];
@@ -219,6 +223,30 @@ fn a_stream_goes_on_from_wherever_it_stopped() {
     at_each(OF_A_STREAM, goes_on_to_the_end);
 }
 
+#[test]
+fn a_spool_goes_on_from_wherever_it_stopped() {
+    at_each(OF_A_SPOOL, |source, target, fault| {
+        // The copy lasts until something has come.
+        source.execute(
+            "CREATE FUNCTION app.slow(integer) RETURNS integer LANGUAGE plpgsql IMMUTABLE AS
+                 $$ BEGIN PERFORM pg_catalog.pg_sleep(0.1); RETURN $1; END $$;
+             CREATE TABLE app.small (a integer);
+             INSERT INTO app.small SELECT generate_series(1, 8);
+             CREATE INDEX ON app.small (app.slow(a))",
+        );
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let spooled =
+            || follow(source, target).args(["--spool-dir", folder.path().to_str().expect("it is text")]);
+        let stopped = follow_a_while(fault.arm(spooled()), source, target);
+        fault.assert_met(&stopped.expect("it ended"));
+        follow_a_while(spooled(), source, target);
+        assert_eq!(std::fs::read_dir(folder.path()).expect("it is there").count(), 0, "files are left");
+        cutover(source, target).run().expect_code(0);
+        assert_equal(source, target);
+        assert_clean(source);
+    });
+}
+
 fn cuts_over_in_the_end(source: &Database<'_>, target: &Database<'_>, fault: Fault) {
     follow_a_while(follow(source, target), source, target);
     // What only the cutover brings over.
@@ -253,7 +281,9 @@ fn a_cleanup_goes_on_from_wherever_it_stopped() {
 
 #[test]
 fn every_step_is_tried() {
-    let tried = [OF_A_COPY, OF_THE_SET_UP, OF_A_STREAM, OF_A_CUTOVER, AFTER_THE_CUT, OF_A_CLEANUP].concat();
+    let tried =
+        [OF_A_COPY, OF_THE_SET_UP, OF_A_STREAM, OF_A_SPOOL, OF_A_CUTOVER, AFTER_THE_CUT, OF_A_CLEANUP]
+            .concat();
     let missing: Vec<_> = STEPS.iter().filter(|step| !tried.contains(step)).collect();
     assert!(missing.is_empty(), "no test stops at {missing:?}");
 }

@@ -131,3 +131,76 @@ fn a_server_that_falls_silent_does_not_keep_the_program_from_stopping() {
         assert!(asked.elapsed() < Duration::from_secs(30), "it took {:?} to stop", asked.elapsed());
     }
 }
+
+#[test]
+fn a_commit_whose_answer_is_lost_is_neither_lost_nor_done_twice() {
+    let source = server(14).create_database("answer");
+    source.execute(SCHEMA);
+    let (first, second) = (Proxy::before(source.cluster()), Proxy::before(server(14)));
+    let target = server(14).create_database("answer");
+    let mut met = 0;
+    // Each run gets further than the one before: what is committed is done, whoever heard of it.
+    for _ in 0..30 {
+        second.set(Trouble::LoseAnswerTo("COMMIT\0"));
+        let cut = migrate((&first, &source), (&second, &target), "copy").run();
+        assert!(matches!(cut.code, Some(0 | 1)), "{cut:?}");
+        if cut.code == Some(0) {
+            break;
+        }
+        met += 1;
+    }
+    assert!(met > 5, "{met} commits were met");
+    second.set(Trouble::None);
+    migrate((&first, &source), (&second, &target), "copy").run().expect_code(0);
+    assert_equal(&source, &target);
+}
+
+#[test]
+fn a_commit_of_the_stream_whose_answer_is_lost_is_neither_lost_nor_done_twice() {
+    let (source, target) = (Cluster::start(15, &Options::default()), Cluster::start(15, &Options::default()));
+    let (source, target) = (source.create_database("answer"), target.create_database("answer"));
+    source.execute(SCHEMA);
+    let (first, second) = (Proxy::before(source.cluster()), Proxy::before(target.cluster()));
+    let mut running = migrate((&first, &source), (&second, &target), "replication").spawn();
+    let begun = Instant::now();
+    while target.try_execute("SELECT phase FROM pgstream.migration").unwrap_or_default().trim() != "syncing" {
+        assert!(!running.ended() && begun.elapsed() < Duration::from_secs(60), "{:?}", running.wait());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    for round in 0..20 {
+        // As the prepared statement is named.
+        second.set(Trouble::LoseAnswerTo("commit\0"));
+        source.execute(&format!(
+            "BEGIN; INSERT INTO no_key VALUES ({round}, 'once'); UPDATE plain SET v = v || {round} WHERE id = {round}; COMMIT"
+        ));
+        let asked = Instant::now();
+        let there = format!("SELECT count(*) FROM no_key WHERE a = {round} AND b = 'once'");
+        while target.value(&there) == "0" {
+            assert!(!running.ended() && asked.elapsed() < Duration::from_secs(20), "round {round}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    second.set(Trouble::None);
+    Pgstream::between("cutover", &source, &target).run().expect_code(0);
+    running.wait().expect_code(0);
+    assert_equal(&source, &target);
+}
+
+#[test]
+fn a_peer_that_takes_a_connection_and_says_nothing_is_noticed_in_time() {
+    let (source, target) = (server(14).create_database("mute"), server(14).create_database("mute"));
+    source.execute("CREATE TABLE t (a integer)");
+    let proxies = [Proxy::before(source.cluster()), Proxy::before(target.cluster())];
+    for side in 0..2 {
+        proxies[side].mute(u64::from(u32::MAX));
+        proxies[1 - side].mute(0);
+        let uris =
+            [proxies[0].uri(&source), proxies[1].uri(&target)].map(|uri| format!("{uri}?connect_timeout=2"));
+        let begun = Instant::now();
+        let said = Pgstream::new("check").args(["--source", &uris[0], "--target", &uris[1]]).run();
+        assert!(matches!(said.code, Some(1 | 2)), "{said:?}");
+        said.expect_words(&["timeout expired after 2 s", ["source", "target"][side], "hint:"]);
+        assert!(begun.elapsed() < Duration::from_secs(20), "it took {:?}", begun.elapsed());
+        proxies[side].mute(0);
+    }
+}

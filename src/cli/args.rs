@@ -85,6 +85,8 @@ pub(super) enum LogFormat {
 pub(super) enum Command {
     /// Copy the source database into the target database; run again, it resumes
     Migrate(Migrate),
+    /// Help a migrate that runs elsewhere to copy rows, until no part of a table is left
+    Worker(Worker),
     /// Say what would stand in the way of a migration, without touching anything
     Check(Check),
     /// Show how far the migration into the target database is
@@ -306,6 +308,9 @@ pub(super) struct Replication {
     /// Folder for transactions that don't fit into memory
     #[arg(long, value_name = "DIR", default_value = "/tmp")]
     pub(super) spill_dir: PathBuf,
+    /// While rows are copied, keep the changes in files below this folder, so that the source can let go of its log
+    #[arg(long, value_name = "DIR")]
+    pub(super) spool_dir: Option<PathBuf>,
 }
 
 /// Tables without replica identity.
@@ -354,6 +359,17 @@ pub(super) struct Cutover {
     pub(super) replication: Replication,
     #[command(flatten)]
     pub(super) content: Content,
+}
+
+/// `pgstream worker`.
+#[derive(Debug, Args)]
+pub(super) struct Worker {
+    /// Copy with this many connections to each server [default: the number of processors, at most 4]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(super) jobs: Option<u16>,
+    /// Wait at most this long for a copy to begin, or to begin again (such as 10min)
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "0")]
+    pub(super) wait: Duration,
 }
 
 /// `pgstream check`.

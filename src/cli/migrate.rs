@@ -99,6 +99,7 @@ pub(super) fn base(
         on_conflict: OnConflict::Stop,
         stop_when_caught_up: None,
         spill_directory: PathBuf::new(),
+        spool: None,
     })
 }
 
@@ -123,6 +124,7 @@ impl args::Replication {
             },
             stop_when_caught_up: self.stop_when_caught_up.then_some(self.max_replication_lag),
             spill_directory: self.spill_dir.clone(),
+            spool: self.spool_dir.clone(),
             ..options
         }
     }

@@ -24,6 +24,7 @@ mod ui;
 mod verify;
 mod view;
 mod watched;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -160,6 +161,7 @@ fn run(command: &Command, servers: Servers<'_>, ui: &Ui) -> Result<Outcome> {
         match command {
             // These wind down by themselves when they are asked to stop.
             Command::Migrate(options) => migrate::run(&context, options).await,
+            Command::Worker(options) => worker::run(&context, options).await,
             Command::Cutover(options) => cutover::run(&context, options).await,
             Command::Verify(options) => verify::run(&context, options).await,
             Command::Check(options) => stop::or_stopped(&stop, check::run(&context, options)).await,

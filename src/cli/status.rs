@@ -125,6 +125,7 @@ async fn read(config: &Config, source: Option<&Config>) -> Result<Status> {
         stream: None,
     };
     let checkpoint = state::checkpoint::read(&mut target).await?;
+    let spool = state::spool::read(&mut target).await?;
     let tables = match status.migration.phase {
         Phase::CatchUp | Phase::Syncing => Some(Tables {
             planned: state::relations(&mut target)
@@ -138,7 +139,7 @@ async fn read(config: &Config, source: Option<&Config>) -> Result<Status> {
     };
     target.close().await;
     if status.migration.phase != Phase::Done {
-        status.stream = Stream::read(&status.migration, tables.as_ref(), checkpoint, source).await;
+        status.stream = Stream::read(&status.migration, tables.as_ref(), checkpoint, spool, source).await;
     }
     Ok(status)
 }

@@ -77,7 +77,7 @@ pub struct Config {
     pub options: Option<String>,
     /// The application's name, if the operator chose one, be it empty.
     pub application_name: Option<String>,
-    /// How long one address may take to answer; `None` is for ever. libpq's minimum of 2 s is gone since version 17.
+    /// How long one address may take to answer, login and all; `None` is for ever, as 0 asks for. libpq's minimum of 2 s is gone since version 17.
     pub connect_timeout: Option<Duration>,
     /// TCP keepalives.
     pub keepalives: Keepalives,
@@ -228,7 +228,7 @@ impl Config {
             dbname,
             options: parameters.filled_text(Keyword::Options)?.map(str::to_owned),
             application_name: application_name.map(str::to_owned),
-            connect_timeout: seconds(parameters, Keyword::ConnectTimeout)?,
+            connect_timeout: connect_timeout(parameters)?,
             keepalives: keepalives(parameters)?,
             tcp_user_timeout: positive(parameters, Keyword::TcpUserTimeout)?
                 .map(|milliseconds| Duration::from_millis(milliseconds.into())),
@@ -370,6 +370,16 @@ fn keepalives(parameters: &Parameters) -> Result<Keepalives> {
 }
 
 /// A number of seconds; zero and less are the same as none.
+/// Where the connection string doesn't say: a peer that takes the connection and then says nothing is noticed so.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+fn connect_timeout(parameters: &Parameters) -> Result<Option<Duration>> {
+    match parameters.integer(Keyword::ConnectTimeout)? {
+        None => Ok(Some(CONNECT_TIMEOUT)),
+        Some(_) => seconds(parameters, Keyword::ConnectTimeout),
+    }
+}
+
 fn seconds(parameters: &Parameters, keyword: Keyword) -> Result<Option<Duration>> {
     Ok(positive(parameters, keyword)?.map(|seconds| Duration::from_secs(seconds.into())))
 }

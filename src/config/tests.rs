@@ -102,7 +102,7 @@ fn defaults_are_those_of_libpq() {
     assert!(config.tls.sni && !config.load_balance_hosts);
     assert_eq!(config.channel_binding, ChannelBinding::Prefer);
     assert_eq!(config.target_session_attrs, TargetSessionAttrs::Any);
-    assert_eq!(config.connect_timeout, None);
+    assert_eq!(config.connect_timeout, Some(Duration::from_secs(30)));
     assert_eq!(config.keepalives, Keepalives { enabled: true, idle: None, interval: None, count: None });
     assert_eq!((config.options, config.application_name, config.require_auth), (None, None, None));
     let required = environment().with_variable("PGREQUIRESSL", "1");

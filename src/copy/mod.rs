@@ -6,11 +6,13 @@
 //!
 //! ```text
 //! plan → parts in the state tables ─┬─ copy worker: claim → COPY out → relay → COPY in → done ┐ one transaction
-//!                                   └─ … `jobs` of them                                      ┘ of the target
+//!                                   ├─ … `jobs` of them                                      │ of the target
+//!                                   └─ those of other processes, on any host, likewise         ┘
 //! post-data: an item runs once its tables are complete and what it depends on is made, largest first
 //! ```
 
 mod apply;
+mod elsewhere;
 mod failures;
 mod finish;
 mod format;
@@ -24,11 +26,12 @@ mod snapshot;
 mod worker;
 
 pub use apply::{Applied, apply_items, guarded};
+pub use elsewhere::ended_elsewhere;
 pub use failures::{Failures, Policy};
 pub use finish::analyze;
 pub use large_object::{plan_large_objects, refresh_large_objects};
 pub use plan::{PlannedRelation, SplitRule, plan_relation};
 pub use post_data::PostData;
 pub use sequence::copy_sequences;
-pub use snapshot::Snapshot;
-pub use worker::{Copy, SourceTables, Workers, run};
+pub use snapshot::{Snapshot, join};
+pub use worker::{Copy, SourceTables, Workers, help, is_as_is, run};

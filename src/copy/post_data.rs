@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use crate::ddl::Item;
 
 /// The post-data items of a run and how far they are.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct PostData {
     items: Vec<Entry>,
     incomplete: HashSet<u32>,

@@ -71,7 +71,10 @@ impl Snapshot {
 }
 
 /// Opens a session of the source that sees what the snapshot sees.
-pub(super) async fn join(source: &Config, snapshot: &str) -> Result<Connection> {
+///
+/// # Errors
+/// The server's: the snapshot is gone with the session that exported it, or is another server's.
+pub async fn join(source: &Config, snapshot: &str) -> Result<Connection> {
     let mut connection = Connection::connect(source, Side::Source, &Settings::session()).await?;
     let statements = [
         "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY".to_owned(),

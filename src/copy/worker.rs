@@ -1,15 +1,15 @@
 //! The workers of a bulk copy: some move rows, some make indexes and constraints, all end together.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use pgstream_proto::lsn::Lsn;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::apply::apply_items;
+use super::elsewhere;
 use super::failures::Failures;
 use super::format::CopyFormat;
 use super::large_object;
@@ -25,7 +25,7 @@ use crate::fault;
 use crate::progress::Progress;
 use crate::schema::table::{RelationName, Table};
 use crate::sql::qualified;
-use crate::state::{self, LARGE_OBJECTS, Part, Relation};
+use crate::state::{self, LARGE_OBJECTS, Offer, Part, Relation};
 use crate::wire::{Canceller, Connection, Settings};
 
 /// How many sessions work at once on each server.
@@ -52,45 +52,50 @@ pub struct SourceTables {
     pub failures: Arc<Failures>,
 }
 
-/// A bulk copy: what all its workers share.
+/// Whether text is copied without conversion between these two databases, as neither has an encoding.
+pub fn is_as_is(source: &Connection, target: &Connection) -> bool {
+    [source, target].iter().all(|session| session.parameter("server_encoding") == Some("SQL_ASCII"))
+}
+
+/// A bulk copy: what all its workers of this process share.
 #[derive(Debug)]
 pub struct Copy {
     source: Config,
-    target: Config,
-    snapshot: String,
-    snapshot_lsn: Lsn,
+    pub(super) target: Config,
+    pub(super) offer: Offer,
     tables: HashMap<u32, TableJob>,
     ddl: ddl::Options,
     failures: Arc<Failures>,
-    /// Parts of each relation that are not done.
-    open: Mutex<HashMap<u32, u32>>,
-    post_data: Mutex<PostData>,
+    /// Numbers of the parts of each relation that are not done, as far as this process knows.
+    pub(super) open: Mutex<HashMap<u32, HashSet<u32>>>,
+    pub(super) post_data: Mutex<PostData>,
     /// Something has been finished that others may wait for.
-    finished: Notify,
-    progress: Arc<Progress>,
+    pub(super) finished: Notify,
+    pub(super) progress: Arc<Progress>,
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A worker that panics ends the run, and the data is whole after every statement.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Copy {
-    /// Source and target first. `relations` are those of the state tables with their done and all parts.
+    /// Source and target first. `relations` are those of the state tables, `pending` their parts that are not done.
     pub fn new(
         (source, target): (Config, Config),
-        snapshot: &Snapshot,
-        relations: Vec<(Relation, u32, u32)>,
+        offer: Offer,
+        relations: Vec<Relation>,
+        pending: Vec<(u32, u32)>,
         mut from: SourceTables,
         post_data: PostData,
         progress: Arc<Progress>,
     ) -> Copy {
         let mut jobs = HashMap::new();
-        let mut open = HashMap::new();
-        for (relation, done, all) in relations {
-            if done < all {
-                open.insert(relation.oid, all - done);
-            }
+        let mut open = HashMap::<u32, HashSet<u32>>::new();
+        for (relation, number) in pending {
+            open.entry(relation).or_default().insert(number);
+        }
+        for relation in relations {
             if let Some(table) = from.tables.remove(&relation.oid) {
                 let format = CopyFormat::of(&table, from.as_is);
                 let through_root = from.through_root.remove(&relation.oid);
@@ -100,8 +105,7 @@ impl Copy {
         Copy {
             source,
             target,
-            snapshot: snapshot.name().to_owned(),
-            snapshot_lsn: snapshot.lsn(),
+            offer,
             tables: jobs,
             ddl: from.ddl,
             failures: from.failures,
@@ -114,26 +118,31 @@ impl Copy {
 
     async fn target(&self) -> Result<Connection> {
         let mut session = Connection::connect(&self.target, Side::Target, &Settings::session()).await?;
+        session.pipeline(KEEPALIVES).await?;
         state::join_run(&mut session).await?;
         Ok(session)
     }
 
-    fn part_is_done(&self, part: &Part) {
+    /// A part is done; `false` where that was known before.
+    fn part_is_done(&self, part: &Part) -> bool {
         let mut open = locked(&self.open);
-        let left = open.get_mut(&part.relation).map(|left| {
-            *left = left.saturating_sub(1);
-            *left
-        });
-        if left == Some(0) {
+        let Some(left) = open.get_mut(&part.relation) else { return false };
+        let news = left.remove(&part.number);
+        if left.is_empty() {
             open.remove(&part.relation);
             locked(&self.post_data).complete(part.relation);
             self.finished.notify_waiters();
         }
+        news
     }
 }
 
-/// Runs the copy to its end: every part is done, and every post-data item made or recorded as failed. The snapshot is let go as soon as
-/// no part is left to take.
+/// A worker's host that vanishes is noticed by the target within half a minute, so that its part is free again.
+const KEEPALIVES: &[&str] =
+    &["SET tcp_keepalives_idle = 10", "SET tcp_keepalives_interval = 5", "SET tcp_keepalives_count = 4"];
+
+/// Runs the copy to its end: every part is done, here or by workers elsewhere, and every post-data item made or recorded as failed. The snapshot is let go as soon as
+/// no part is left.
 ///
 /// # Errors
 /// The first failure of a worker; the others are stopped and joined first. [`ErrorKind::Stopped`] when `stop` was asked for. Finished
@@ -145,19 +154,29 @@ pub async fn run(
     stop: &CancellationToken,
 ) -> Result<()> {
     let abort = stop.child_token();
-    let mut rows = JoinSet::new();
     let mut items = JoinSet::new();
     let holder = Arc::new(tokio::sync::Mutex::new(snapshot));
-    for _ in 0..workers.jobs.max(1) {
-        rows.spawn(guarded(copy.clone(), abort.clone(), Kind::Rows(holder.clone())));
-    }
+    let mut rows = spawn_rows(&copy, workers.jobs, &abort, Some(&holder));
     for _ in 0..workers.index_jobs.max(1) {
         items.spawn(guarded(copy.clone(), abort.clone(), Kind::Items));
     }
     let watching = abort.child_token();
     let watcher = tokio::spawn(watch_builds(copy.clone(), watching.clone()));
     let mut failure = None;
+    {
+        let elsewhere = elsewhere::watch(&copy, &abort);
+        tokio::pin!(elsewhere);
+        tokio::select! {
+            () = join(&mut rows, &abort, &mut failure) => {}
+            () = &mut elsewhere => {}
+        }
+    }
     join(&mut rows, &abort, &mut failure).await;
+    if failure.is_none() {
+        // All parts are done, whoever did them.
+        copy.only_pending(Vec::new());
+    }
+    elsewhere::withdraw(&copy).await;
     // The workers are joined, and their shares of it with them.
     if let Some(snapshot) = Arc::into_inner(holder) {
         snapshot.into_inner().release().await;
@@ -167,6 +186,30 @@ pub async fn run(
     // It only looks; how it ends is nobody's trouble.
     let _ = watcher.await;
     failure.map_or(Ok(()), Err)
+}
+
+/// Moves rows of a copy that another process runs, until no part is left.
+///
+/// # Errors
+/// As [`run`]; [`ErrorKind::Stopped`] also when the snapshot is no longer offered.
+pub async fn help(copy: Arc<Copy>, jobs: usize, stop: &CancellationToken) -> Result<()> {
+    let abort = stop.child_token();
+    let mut failure = None;
+    join(&mut spawn_rows(&copy, jobs, &abort, None), &abort, &mut failure).await;
+    failure.map_or(Ok(()), Err)
+}
+
+fn spawn_rows(
+    copy: &Arc<Copy>,
+    jobs: usize,
+    abort: &CancellationToken,
+    holder: Option<&Holder>,
+) -> JoinSet<Result<()>> {
+    let mut rows = JoinSet::new();
+    for _ in 0..jobs.max(1) {
+        rows.spawn(guarded(copy.clone(), abort.clone(), Kind::Rows(holder.cloned())));
+    }
+    rows
 }
 
 /// How often the server is asked how far its indexes are; most are built in less.
@@ -228,7 +271,8 @@ type Holder = Arc<tokio::sync::Mutex<Snapshot>>;
 
 #[derive(Debug)]
 enum Kind {
-    Rows(Holder),
+    /// Without a holder where that is in another process.
+    Rows(Option<Holder>),
     Items,
 }
 
@@ -237,7 +281,7 @@ async fn guarded(copy: Arc<Copy>, abort: CancellationToken, kind: Kind) -> Resul
     let sessions = Mutex::new(Vec::<Canceller>::new());
     let work = async {
         match kind {
-            Kind::Rows(holder) => move_rows(&copy, &holder, &sessions).await,
+            Kind::Rows(holder) => move_rows(&copy, holder.as_ref(), &sessions).await,
             Kind::Items => make_items(&copy, &sessions).await,
         }
     };
@@ -258,26 +302,42 @@ async fn guarded(copy: Arc<Copy>, abort: CancellationToken, kind: Kind) -> Resul
     result
 }
 
-async fn move_rows(copy: &Copy, holder: &Holder, sessions: &Mutex<Vec<Canceller>>) -> Result<()> {
+async fn move_rows(copy: &Copy, holder: Option<&Holder>, sessions: &Mutex<Vec<Canceller>>) -> Result<()> {
     if locked(&copy.open).is_empty() {
         return Ok(());
     }
-    let mut source = snapshot::join(&copy.source, &copy.snapshot).await?;
+    let mut source = snapshot::join(&copy.source, &copy.offer.snapshot).await?;
     locked(sessions).push(source.canceller());
     let mut target = copy.target().await?;
     locked(sessions).push(target.canceller());
+    // Relations that only the holder can still read.
+    let mut left = HashSet::new();
     loop {
         target.execute("BEGIN").await?;
-        let parts = state::claim(&mut target, SMALL, SMALL_PARTS).await?;
+        let parts = state::claim(&mut target, copy.offer.run, &left, SMALL, SMALL_PARTS).await?;
         if parts.is_empty() {
             target.execute("ROLLBACK").await?;
-            target.close().await;
-            source.close().await;
-            return Ok(());
+            // Registered before looking, as in `make_items`.
+            let finished = copy.finished.notified();
+            if locked(&copy.open).is_empty() || !elsewhere::is_worth_waiting(copy, &mut target).await? {
+                target.close().await;
+                source.close().await;
+                return Ok(());
+            }
+            tokio::select! {
+                () = finished => {}
+                () = tokio::time::sleep(elsewhere::AGAIN) => {}
+            }
+            continue;
         }
         // Held until these parts are copied, where the worker's own session has to wait.
         let mut held = None;
         if !share(copy, &parts, &mut source).await? {
+            let Some(holder) = holder else {
+                target.execute("ROLLBACK").await?;
+                left.extend(parts.iter().map(|part| part.relation));
+                continue;
+            };
             let snapshot = held.insert(holder.lock().await);
             locked(sessions).push(snapshot.connection().canceller());
         }
@@ -285,25 +345,19 @@ async fn move_rows(copy: &Copy, holder: &Holder, sessions: &Mutex<Vec<Canceller>
         let mut rows = Vec::with_capacity(parts.len());
         for part in &parts {
             let copied = if part.relation == LARGE_OBJECTS {
-                large_object::copy_part(
-                    part,
-                    &copy.ddl,
-                    copy.snapshot_lsn,
-                    source,
-                    &mut target,
-                    &copy.progress,
-                )
-                .await?
+                large_object::copy_part(part, &copy.ddl, copy.offer.lsn, source, &mut target, &copy.progress)
+                    .await?
             } else {
                 let job = copy.tables.get(&part.relation).ok_or_else(|| missing(part))?;
-                copy_part(job, part, copy.snapshot_lsn, source, &mut target, &copy.progress).await?
+                copy_part(job, part, copy.offer.lsn, source, &mut target, &copy.progress).await?
             };
             rows.push(copied);
         }
         fault::step("part commit", target.execute("COMMIT")).await?;
         for (part, rows) in parts.iter().zip(rows) {
-            copy.progress.add_part(rows);
-            copy.part_is_done(part);
+            if copy.part_is_done(part) {
+                copy.progress.add_part(rows);
+            }
         }
     }
 }

@@ -31,6 +31,7 @@ pub mod server;
 mod start;
 mod stream;
 mod unprivileged;
+pub mod worker;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -102,6 +103,8 @@ pub struct Options {
     pub stop_when_caught_up: Option<u64>,
     /// The folder for transactions that don't fit into memory.
     pub spill_directory: PathBuf,
+    /// The folder that the stream is received into while rows are copied.
+    pub spool: Option<PathBuf>,
 }
 
 /// How a database is moved.
@@ -420,7 +423,7 @@ impl Run<'_> {
         state::read(target).await?.ok_or_else(|| Error::failed("the state tables are gone"))
     }
 
-    /// Everything up to a target that stands at a snapshot of the source.
+    /// Everything up to a target that stands at a snapshot of the source. The stream goes into the spool meanwhile, where there is to be one.
     async fn phases(
         &self,
         mut source: Connection,
@@ -428,7 +431,28 @@ impl Run<'_> {
         migration: &Migration,
     ) -> Result<()> {
         locks::wait(&mut source, self.options.lock_wait, self.progress, self.stop).await?;
-        let Point { snapshot, selected, left_out } = self.point(&mut source, target, migration).await?;
+        let point = self.point(&mut source, target, migration).await?;
+        let stop = self.stop.child_token();
+        let Some(spooling) = self.spool(migration, &stop)? else {
+            return self.phases_at(point, source, target, migration).await;
+        };
+        // Boxed, as the whole machine is.
+        let run = Run { stop: &stop, turn: None, ..*self };
+        let worked = Box::pin(run.phases_at(point, source, target, migration)).await;
+        // Without the stream, the copy is worth nothing.
+        spooling.end().await?;
+        worked
+    }
+
+    /// All phases of a copy at this point of the source.
+    async fn phases_at(
+        &self,
+        point: Point,
+        mut source: Connection,
+        target: &mut Connection,
+        migration: &Migration,
+    ) -> Result<()> {
+        let Point { snapshot, selected, left_out } = point;
         later::refuse_renamed(target, &selected.database.tables).await?;
         let wanted =
             ddl::Options { database: Some(self.options.target.dbname.clone()), ..self.options.ddl.clone() };
@@ -461,12 +485,14 @@ impl Run<'_> {
             self.copy_rows(snapshot, target, (database, &left_out), &plan, &made, &failures).await?;
         }
         if data {
+            enter(target, Phase::PostData).await?;
             self.progress.set_phase("setting sequences");
+            // It was idle while rows were copied and indexes built.
+            self.revive(&mut source).await?;
             // The snapshot is gone, and with it the catalogs as they were: sequences are read as they are now, as pg_dump does.
             let mut sequences = catalog::sequence::sequences().run(&mut source).await?;
             sequences.retain(|sequence| positions.contains(&sequence.oid));
             fault::step("sequences", copy::copy_sequences(&mut source, target, &sequences)).await?;
-            enter(target, Phase::PostData).await?;
             self.check_stop()?;
         }
         if !post_data {
@@ -577,6 +603,8 @@ impl Run<'_> {
             database.tables.iter().map(|t| (t.oid, size_with_leaves(t, &leaves, &database.tables))).collect();
         let incomplete =
             relations.iter().filter(|(_, done, all)| done < all).map(|(r, _, _)| r.oid).collect();
+        let relations = relations.into_iter().map(|(relation, _, _)| relation).collect();
+        let pending = state::pending_parts(target).await?;
         let mut chosen: Vec<usize> = match options.sections.post_data {
             true => remaining_places(plan, Section::PostData, made).collect(),
             false => Vec::new(),
@@ -593,8 +621,7 @@ impl Run<'_> {
         }
         let (items, needs) = plan.part(&chosen);
         let post_data = PostData::new(items, needs, &leaves, &sizes, incomplete);
-        let ascii = |connection: &Connection| connection.parameter("server_encoding") == Some("SQL_ASCII");
-        let as_is = ascii(snapshot.connection()) && ascii(target);
+        let as_is = copy::is_as_is(snapshot.connection(), target);
         let tables = database.tables.into_iter().map(|table| (table.oid, table)).collect();
         let tables = SourceTables {
             tables,
@@ -603,10 +630,13 @@ impl Run<'_> {
             ddl: options.ddl.clone(),
             failures: failures.clone(),
         };
+        let offer = state::offer(target, snapshot.name(), snapshot.lsn());
+        let offer = fault::step("snapshot offered", offer).await?;
         let copy = Copy::new(
             (options.source.clone(), options.target.clone()),
-            &snapshot,
+            offer,
             relations,
+            pending,
             tables,
             post_data,
             self.progress.clone(),

@@ -11,6 +11,7 @@ use super::{Method, Options, Outcome, locks};
 use crate::config::Side;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
+use crate::replication::spool;
 use crate::state;
 use crate::wire::{Connection, Settings};
 
@@ -19,6 +20,9 @@ use crate::wire::{Connection, Settings};
 /// # Errors
 /// What the check finds, nothing touched; then as [`run`](super::run).
 pub async fn start(options: &Options, progress: &Arc<Progress>, stop: &CancellationToken) -> Result<Outcome> {
+    if let Some(folder) = &options.spool {
+        spool::check_folder(folder)?;
+    }
     // Only reads, so it is simply given up.
     let checked = tokio::select! {
         checked = first_check(options, progress, stop) => checked,

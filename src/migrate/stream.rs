@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::later::{self, Newcomers};
-use super::{Options, Run, scope};
+use super::{Method, Options, Run, scope};
 use crate::catalog::replication::ReplicationTable;
 use crate::catalog::server;
 use crate::config::{Config, Side};
@@ -25,6 +25,7 @@ use crate::ddl::Item;
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::progress::Progress;
+use crate::replication::spool::{self, Spooling};
 use crate::replication::{
     self, Changes, CreatedSlot, Ended, Filter, PartRule, Published, PublishedTable, SlotRequest,
     SnapshotRule, TriggerRole,
@@ -150,6 +151,22 @@ impl Run<'_> {
         Ok(published)
     }
 
+    /// Begins to receive the stream into the spool, if the operator named a folder for it. Where that fails for good, `stop` is told.
+    pub(super) fn spool(&self, migration: &Migration, stop: &CancellationToken) -> Result<Option<Spooling>> {
+        let Some(folder) = self.options.spool.clone().filter(|_| self.method == Method::Replication) else {
+            return Ok(None);
+        };
+        let (slot, publication) = names(migration)?;
+        let request = spool::Request {
+            source: self.options.source.clone(),
+            target: self.options.target.clone(),
+            slot: slot.to_owned(),
+            publication: publication.to_owned(),
+            folder,
+        };
+        Spooling::begin(request, self.progress.clone(), stop.clone()).map(Some)
+    }
+
     /// Applies the stream until it is asked to stop, or to end for a cutover, or is in step with `--stop-when-caught-up`.
     pub(super) async fn follow(&self, target: &mut Connection, migration: &Migration) -> Result<Ended> {
         let phase = state::read(target).await?.map_or(Phase::CatchUp, |m| m.phase);
@@ -194,6 +211,7 @@ impl Run<'_> {
         );
         follow.on_conflict = options.on_conflict;
         follow.spill_directory.clone_from(&options.spill_directory);
+        follow.spool.clone_from(&options.spool);
         let filter = filter(target).await?;
         replication::follow(&follow, &filter, until, stop, self.progress.stream()).await
     }

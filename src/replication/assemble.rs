@@ -122,6 +122,11 @@ impl Assembler {
         }
     }
 
+    /// At the start of another stream, of this version, that follows what this one gave: what is not complete comes again.
+    pub(super) fn anew(self, version: ProtocolVersion) -> Assembler {
+        Assembler::new(version, self.start, self.budget)
+    }
+
     /// Takes the next message. After every call, [`Assembler::next`] gives what else there is before the next message is due. A transaction that
     /// begins to be streamed is passed on as it comes if it may `go_ahead`.
     pub(super) fn take(&mut self, message: StreamMessage, go_ahead: bool) -> Result<Option<Event>> {

@@ -101,11 +101,11 @@ impl Applier {
             error = error.with_detail(format!("Rows of the table are identified by {keys}."));
         }
         error = error.with_detail(format!("SQLSTATE is {state}."));
-        if state.as_str() == "42501" {
-            error = error.with_hint(
-                "Give the target's user that right (for row-level security: ALTER ROLE … BYPASSRLS), and run the same command again; nothing is lost.",
-            );
-        }
+        error = error.with_hint(match state.as_str() {
+            "42501" => "Give the target's user that right (for row-level security: ALTER ROLE … BYPASSRLS), and run the same command again; nothing is lost.",
+            "53100" => "Free disk space on the target, and run the same command again; nothing is lost.",
+            _ => "Mend the cause, and run the same command again: it goes on before this change, and the slot keeps what follows on the source's disk.",
+        });
         self.halt(expected, error)
     }
 

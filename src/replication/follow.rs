@@ -1,8 +1,9 @@
 //! Following the source: start from the checkpoint, receive and apply until told to end, and start again when a server goes away.
 //!
 //! ```text
-//! checks ─► START_REPLICATION at the checkpoint ─► receive ═ chunks ═► apply ─► Ended
-//!    ▲                                                 └──── any failure ────┐
+//! checks ─► spool, as long as there is one ─► read back ─┐
+//!    ▲ └──► START_REPLICATION at the checkpoint ─► receive ═ chunks ═► apply ─► Ended
+//!    │                                                 └──── any failure ────┐
 //!    │   connection lost: again, later and later ◄───────────────────────────┤
 //!    └── a group failed: again, one source transaction at a time ◄───────────┘   alone, it fails the run
 //! ```
@@ -27,14 +28,18 @@ use super::failure::{self, Halt};
 use super::feedback::Feedback;
 use super::filter::Filter;
 use super::slot::{self, Resumable};
-use super::stream::{Chunk, Receiver};
-use super::target;
+use super::spool::{self, Drain};
+use super::stream::{Chunk, LONGEST_SILENCE, Receiver, SILENCE};
+use super::target::{self, TriggerRole};
 use crate::config::{Config, Side};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
 use crate::progress::StreamProgress;
 use crate::sql::{ident, literal};
-use crate::state::{self, checkpoint};
+use crate::state::{
+    self,
+    checkpoint::{self, Checkpoint},
+};
 use crate::wire::{Connection, CopyBoth, Settings};
 
 /// What to follow, and how.
@@ -56,8 +61,12 @@ pub struct Options {
     pub memory: usize,
     /// The folder for the rest of them.
     pub spill_directory: PathBuf,
+    /// The folder of the spool, where the operator named one; else it is looked for where the state says it is.
+    pub spool: Option<PathBuf>,
     /// How long a server may be gone before following fails.
     pub patience: Duration,
+    /// How long the source may be silent before its connection is given up and made again.
+    pub silence: Duration,
     /// How long an advance without changes waits to be stored: a quiet database should not make the target write all the time.
     pub idle_advance: Duration,
 }
@@ -74,7 +83,9 @@ impl Options {
             streaming: true,
             memory: 16 << 20,
             spill_directory: PathBuf::from("/tmp"),
+            spool: None,
             patience: Duration::from_secs(600),
+            silence: SILENCE,
             idle_advance: Duration::from_secs(10),
         }
     }
@@ -94,7 +105,7 @@ pub enum Ended {
 
 /// How long a transaction that is applied ahead of its commit may be silent: one that the source is still at work on should not keep locks on the
 /// target.
-const SILENCE: Duration = Duration::from_secs(1);
+const AHEAD_SILENCE: Duration = Duration::from_secs(1);
 
 /// First and longest wait before another try.
 const WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -122,6 +133,7 @@ pub async fn follow(
     let mut gone_since: Option<Instant> = None;
     let mut best = Lsn::INVALID;
     let mut session = None;
+    let mut silence = options.silence;
     loop {
         let attempt = Attempt {
             options,
@@ -132,15 +144,19 @@ pub async fn follow(
             careful_until,
             may_go_ahead,
             session: &mut session,
+            silence,
         };
         let halt = match Box::pin(attempt.run()).await {
-            Ok(ended) => return Ok(ended),
+            Ok(Some(ended)) => return Ok(ended),
+            // The spool is applied; what follows comes from the source.
+            Ok(None) => continue,
             Err(halt) => halt,
         };
         let applied = progress.snapshot().applied;
         if applied > best {
             (best, wait, tries, gone_since) = (applied, WAITS.0, 0, None);
             may_go_ahead = true;
+            silence = options.silence;
         }
         let error = match halt {
             Halt::Recopy(relation) => return Ok(Ended::Recopy(relation)),
@@ -182,6 +198,7 @@ pub async fn follow(
             () = tokio::time::sleep(wait) => {}
         }
         wait = (wait * 2).min(WAITS.1);
+        silence = (silence * 2).min(LONGEST_SILENCE);
     }
 }
 
@@ -197,10 +214,15 @@ struct Attempt<'a> {
     may_go_ahead: bool,
     /// The process ID of the session that applied changes last, which the target may not have noticed to be lost.
     session: &'a mut Option<u32>,
+    silence: Duration,
 }
 
+/// The session that changes are applied in, one to look things up in, and whether triggers are silent in the first.
+type Sessions = (Connection, Connection, TriggerRole);
+
 impl Attempt<'_> {
-    async fn run(mut self) -> Result<Ended, Halt> {
+    /// `None` when what there was to apply is applied and was in the spool.
+    async fn run(mut self) -> Result<Option<Ended>, Halt> {
         let options = self.options;
         let settings = Settings::session();
         let (mut session, role) = target::open(&options.target, &settings).await?;
@@ -212,28 +234,67 @@ impl Attempt<'_> {
         let Some(checkpoint) = checkpoint::read(&mut session).await? else {
             return Err(Error::failed("the target has no checkpoint to follow the source from").into());
         };
-        let mut source = Connection::connect(&options.source, Side::Source, &Settings::replication()).await?;
-        if [&source, &session].iter().all(|s| s.parameter("server_encoding") == Some("SQL_ASCII")) {
-            // Bytes that have no encoding are not converted: they might not be UTF-8.
-            for session in [&mut source, &mut session] {
-                session.execute("SET client_encoding = 'SQL_ASCII'").await?;
-            }
+        let spooled =
+            spool::pending(&mut session, &options.source, &checkpoint, options.spool.as_deref()).await?;
+        match spooled {
+            Some(drain) => self.drain(drain, (session, lookup, role), &checkpoint).await,
+            None => self.receive((session, lookup, role), &checkpoint).await.map(Some),
         }
-        let Resumable { timeline, interval } =
-            slot::check_resume(&mut source, &options.slot, &options.publication, &checkpoint).await?;
+    }
+
+    /// Applies what the spool holds past the checkpoint.
+    async fn drain(
+        &mut self,
+        drain: Drain,
+        mut sessions: Sessions,
+        checkpoint: &Checkpoint,
+    ) -> Result<Option<Ended>, Halt> {
+        if drain.is_raw() {
+            sessions.0.execute(RAW).await?;
+        }
         // The last run may have committed without waiting for the disk.
-        fault::step("durable checkpoint", checkpoint::make_durable(&mut session, timeline)).await?;
-        let start = checkpoint.applied;
+        fault::step("durable checkpoint", checkpoint::make_durable(&mut sessions.0, checkpoint.timeline))
+            .await?;
+        let (end, version) = (drain.end(), drain.version());
+        let (durable, durable_seen) = watch::channel(checkpoint.applied);
+        let (chunks, received) = mpsc::channel(1024);
+        let (mut applier, _flusher) = self.applier(sessions, checkpoint.applied, durable).await?;
+        let assembler = self.assembler(version, checkpoint.applied);
+        let reader = AbortOnDropHandle::new(tokio::spawn(drain.run(chunks, durable_seen)));
+        let applied = self.apply(&mut applier, assembler, received).await;
+        if !matches!(applied, Ok(None)) {
+            // The next attempt wants the folder for itself.
+            reader.abort();
+            let _ = reader.await;
+            return applied;
+        }
+        let drain = joined(reader.await)?;
+        self.end(&mut applier, None).await?;
+        if applier.checkpoint() < end {
+            let (at, what) = (applier.checkpoint(), "the spool did not bring the target to its end");
+            return Err(Error::failed(what)
+                .with_detail(format!("It stands at {at}, and not at {end}."))
+                .into());
+        }
+        drain.discard().await?;
+        Ok(None)
+    }
+
+    /// Applies what the source sends from the checkpoint on.
+    async fn receive(&mut self, mut sessions: Sessions, checkpoint: &Checkpoint) -> Result<Ended, Halt> {
+        let (options, start) = (self.options, checkpoint.applied);
+        let mut source = Connection::connect(&options.source, Side::Source, &Settings::replication()).await?;
+        as_is(&mut source, &mut sessions.0).await?;
+        let Resumable { timeline, interval } =
+            slot::check_resume(&mut source, &options.slot, &options.publication, checkpoint).await?;
+        // The last run may have committed without waiting for the disk.
+        fault::step("durable checkpoint", checkpoint::make_durable(&mut sessions.0, timeline)).await?;
         let version = ProtocolVersion::newest_of(source.version());
-        let command = start_command(options, version, start);
+        let command = start_command(&options.slot, &options.publication, version, start, options.streaming);
         let stream = CopyBoth::start(source, &command).await.map_err(|e| slot::explain(e, &options.slot))?;
 
-        self.progress.set_applied(start, None);
-        self.progress.set_durable(start);
         let (durable, durable_seen) = watch::channel(start);
-        let (committed, committed_seen) = watch::channel(start);
-        let flusher = Flusher::open(&options.target, committed_seen, durable.clone()).await?;
-        let _flusher = AbortOnDropHandle::new(tokio::spawn(flusher.run()));
+        let (mut applier, _flusher) = self.applier(sessions, start, durable).await?;
         let (chunks, received) = mpsc::channel(1024);
         let finish = CancellationToken::new();
         let receiver = Receiver {
@@ -243,29 +304,15 @@ impl Attempt<'_> {
             feedback: Feedback::new(start),
             progress: self.progress.clone(),
             interval,
+            silence: self.silence,
             finish: finish.clone(),
         };
         let receiver = AbortOnDropHandle::new(tokio::spawn(receiver.run()));
-        let budget = Budget { memory: options.memory, directory: options.spill_directory.clone() };
-        let assembler = Assembler::new(version, start, budget);
-        let applier = Applier::new(Parts {
-            target: session,
-            lookup,
-            role,
-            on_conflict: options.on_conflict,
-            filter: self.filter.clone(),
-            progress: self.progress.clone(),
-            checkpoint: committed,
-            durable,
-            careful_until: self.careful_until,
-        })?;
-        let applied = self.apply(applier, assembler, received).await;
+        let assembler = self.assembler(version, start);
+        let applied = self.apply(&mut applier, assembler, received).await;
+        drop(applier);
         finish.cancel();
-        let received = match receiver.await {
-            Ok(received) => received,
-            Err(e) => Err(Error::failed(format!("the receiving task ended unexpectedly: {e}"))),
-        };
-        match (applied, received) {
+        match (applied, joined(receiver.await)) {
             (Ok(Some(ended)), _) => Ok(ended),
             // The applier ran dry because the receiver had ended.
             (Ok(None), Err(error)) => Err(failure::of_source(&options.source, error).await.into()),
@@ -274,10 +321,41 @@ impl Attempt<'_> {
         }
     }
 
+    fn assembler(&self, version: ProtocolVersion, start: Lsn) -> Assembler {
+        let Options { memory, spill_directory, .. } = self.options;
+        Assembler::new(version, start, Budget { memory: *memory, directory: spill_directory.clone() })
+    }
+
+    /// Over sessions whose checkpoint `start` is durable; with it, who makes its commits durable.
+    async fn applier(
+        &self,
+        (target, lookup, role): Sessions,
+        start: Lsn,
+        durable: watch::Sender<Lsn>,
+    ) -> Result<(Applier, AbortOnDropHandle<()>)> {
+        self.progress.set_applied(start, None);
+        self.progress.set_durable(start);
+        let (committed, committed_seen) = watch::channel(start);
+        let flusher = Flusher::open(&self.options.target, committed_seen, durable.clone()).await?;
+        let flusher = AbortOnDropHandle::new(tokio::spawn(flusher.run()));
+        let applier = Applier::new(Parts {
+            target,
+            lookup,
+            role,
+            on_conflict: self.options.on_conflict,
+            filter: self.filter.clone(),
+            progress: self.progress.clone(),
+            checkpoint: committed,
+            durable,
+            careful_until: self.careful_until,
+        })?;
+        Ok((applier, flusher))
+    }
+
     /// Applies what comes; `None` when nothing comes any more.
     async fn apply(
         &mut self,
-        mut applier: Applier,
+        applier: &mut Applier,
         mut assembler: Assembler,
         mut chunks: mpsc::Receiver<Chunk>,
     ) -> Result<Option<Ended>, Halt> {
@@ -307,12 +385,12 @@ impl Attempt<'_> {
                 Err(mpsc::error::TryRecvError::Empty) => {
                     if applier.has_group() {
                         applier.send().await?;
-                    } else if let Some(ended) = self.ended(&mut applier).await? {
+                    } else if let Some(ended) = self.ended(applier).await? {
                         return Ok(Some(ended));
                     }
                     let due = match applier.is_ahead() {
-                        true => Some(last_data + SILENCE),
-                        false => self.due(&mut applier, idle_stored),
+                        true => Some(last_data + AHEAD_SILENCE),
+                        false => self.due(applier, idle_stored),
                     };
                     if due.is_some_and(|due| due <= Instant::now()) {
                         if applier.is_ahead() {
@@ -336,6 +414,11 @@ impl Attempt<'_> {
                     }
                 }
             };
+            if let Some(version) = chunk.begins {
+                // What was applied ahead comes again.
+                applier.go_back().await?;
+                assembler = assembler.anew(version);
+            }
             if chunk.messages.iter().any(|(message, _)| matches!(message, StreamMessage::XLogData { .. })) {
                 last_data = Instant::now();
             }
@@ -352,18 +435,18 @@ impl Attempt<'_> {
                     };
                     if let Some(until) = until.filter(|until| commit.is_some_and(|lsn| lsn >= *until)) {
                         // All that is wanted came before.
-                        return self.end(&mut applier, Some(until)).await.map(Some);
+                        return self.end(applier, Some(until)).await.map(Some);
                     }
                     let committed = matches!(next, Event::Commit(_));
                     applier.apply(next, size).await?;
-                    if committed && let Some(ended) = self.ended(&mut applier).await? {
+                    if committed && let Some(ended) = self.ended(applier).await? {
                         return Ok(Some(ended));
                     }
                     event = assembler.next()?;
                 }
             }
             if (applier.is_ahead() || !applier.is_in_transaction())
-                && let Some(ended) = self.ended(&mut applier).await?
+                && let Some(ended) = self.ended(applier).await?
             {
                 return Ok(Some(ended));
             }
@@ -417,13 +500,40 @@ async fn sleep_until(due: Option<Instant>) {
     }
 }
 
-fn start_command(options: &Options, version: ProtocolVersion, start: Lsn) -> String {
-    let streaming = options.streaming && version >= ProtocolVersion::V2;
+/// What a task gave.
+fn joined<T>(task: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
+    match task {
+        Ok(done) => done,
+        Err(e) => Err(Error::failed(format!("the receiving task ended unexpectedly: {e}"))),
+    }
+}
+
+const RAW: &str = "SET client_encoding = 'SQL_ASCII'";
+
+/// Bytes that have no encoding on either side are not converted: they might not be UTF-8. Whether that is so.
+pub(super) async fn as_is(source: &mut Connection, target: &mut Connection) -> Result<bool> {
+    let raw = [&*source, &*target].iter().all(|s| s.parameter("server_encoding") == Some("SQL_ASCII"));
+    if raw {
+        source.execute(RAW).await?;
+        target.execute(RAW).await?;
+    }
+    Ok(raw)
+}
+
+/// The command that starts a stream.
+pub(super) fn start_command(
+    slot: &str,
+    publication: &str,
+    version: ProtocolVersion,
+    start: Lsn,
+    streaming: bool,
+) -> String {
+    let streaming = streaming && version >= ProtocolVersion::V2;
     format!(
         "START_REPLICATION SLOT {} LOGICAL {start} (proto_version '{}', publication_names {}{})",
-        ident(&options.slot),
+        ident(slot),
         version.number(),
-        literal(&ident(&options.publication)),
+        literal(&ident(publication)),
         if streaming { ", streaming 'on'" } else { "" },
     )
 }

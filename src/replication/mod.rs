@@ -7,7 +7,7 @@
 //! ```text
 //! receive → decode → assemble → batch → apply → checkpoint → feedback
 //! stream    proto    assemble   batch   apply   state        durable, feedback
-//!                    spill              ahead, gather, pending, relation, statement, filter
+//! spool              spill              ahead, gather, pending, relation, statement, filter
 //! ```
 //!
 //! # Positions
@@ -43,6 +43,7 @@ mod relation;
 pub mod simulation;
 mod slot;
 mod spill;
+pub mod spool;
 mod statement;
 mod stream;
 mod target;

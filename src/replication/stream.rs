@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use pgstream_proto::pgoutput::ProtocolVersion;
 use pgstream_proto::replication::StreamMessage;
 use pgstream_proto::timestamp::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -20,7 +21,7 @@ use crate::wire::CopyBoth;
 use pgstream_proto::lsn::Lsn;
 
 /// Bytes of messages that may wait for the applier.
-const WAITING: usize = 16 << 20;
+pub(super) const WAITING: usize = 16 << 20;
 
 /// How long the socket is left alone after it gave less than so many bytes, while the stream is far behind. The source sends each message by itself, and
 /// a message that finds the receive window open costs it, and us, some ten times what one costs that joins those which wait for the
@@ -31,14 +32,21 @@ const WORTH_WAKING: usize = 64 << 10;
 /// How far the stream is behind the source then, in microseconds.
 pub(super) const BEHIND: i64 = 500_000;
 
+/// How long the source may be silent at first; where nothing comes of it, longer and longer: an old server may decode for long without a word.
+pub(super) const SILENCE: Duration = Duration::from_secs(60);
+pub(super) const LONGEST_SILENCE: Duration = Duration::from_secs(3600);
+
 /// How long the source is given to end the stream in order.
 const GOODBYE: Duration = Duration::from_secs(3);
 
 /// Messages that arrived together; their share of what may wait is free again when they are dropped.
 #[derive(Debug)]
 pub(super) struct Chunk {
+    /// A stream of this version begins with the first of them: the source describes relations anew, and nothing half received goes on.
+    pub(super) begins: Option<ProtocolVersion>,
     pub(super) messages: Vec<(StreamMessage, usize)>,
-    _share: OwnedSemaphorePermit,
+    #[expect(dead_code, reason = "held for the sake of its drop")]
+    pub(super) share: OwnedSemaphorePermit,
 }
 
 /// What the receiver works with.
@@ -49,8 +57,11 @@ pub(super) struct Receiver {
     pub(super) durable: watch::Receiver<Lsn>,
     pub(super) feedback: Feedback,
     pub(super) progress: Arc<StreamProgress>,
-    /// How often the source hears from us at least.
+    /// How often the source hears from us at least, and is asked to answer.
     pub(super) interval: Duration,
+    /// How long it may leave that without any answer: a peer that is gone without a word would be noticed by nothing else, as what we send to it takes the
+    /// place of TCP's keepalives.
+    pub(super) silence: Duration,
     /// Told when the applier has ended: the last report is sent and the stream ends.
     pub(super) finish: CancellationToken,
 }
@@ -71,6 +82,7 @@ impl Receiver {
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut waiting: Option<Arrived> = None;
         let mut pause: Option<Instant> = None;
+        let mut heard = Instant::now();
         loop {
             if waiting.is_none() && pause.is_none() {
                 waiting = self.arrived()?;
@@ -83,6 +95,9 @@ impl Receiver {
                 return Err(Error::connection("the source ended the replication stream"));
             }
             let reads = waiting.is_none() && pause.is_none();
+            if !reads {
+                heard = Instant::now();
+            }
             // A message larger than all the room takes all of it.
             let share = waiting.as_ref().map_or(0, |(_, bytes)| (*bytes).clamp(1, WAITING));
             tokio::select! {
@@ -104,14 +119,22 @@ impl Receiver {
                 permit = room.clone().acquire_many_owned(share as u32), if waiting.is_some() => {
                     let (Ok(share), Some((messages, _))) = (permit, waiting.take()) else { continue };
                     // The channel is wide: what bounds it is the room above.
-                    if self.chunks.send(Chunk { messages, _share: share }).await.is_err() {
+                    if self.chunks.send(Chunk { begins: None, messages, share }).await.is_err() {
                         return self.end().await;
                     }
                 }
                 () = tokio::time::sleep_until(pause.unwrap_or_else(Instant::now)), if waiting.is_none() && pause.is_some() => {
                     pause = None;
                 }
-                done = self.stream.exchange(reads), if reads || self.stream.has_outbound() => done?,
+                // With `reads`, it ends when something has arrived.
+                done = self.stream.exchange(reads), if reads || self.stream.has_outbound() => {
+                    done?;
+                    heard = Instant::now();
+                }
+                () = tokio::time::sleep_until(heard + self.silence), if reads => {
+                    let seconds = self.silence.as_secs();
+                    return Err(Error::connection(format!("the source has said nothing for {seconds} s, though it was asked")));
+                }
             }
         }
     }

@@ -1,13 +1,14 @@
 //! One pgstream a target database: session-level advisory locks.
 //!
-//! The run's own session holds one lock alone; its workers' sessions share a second one. A pgstream that is killed leaves sessions behind,
+//! The run's own session holds one lock alone; its workers' sessions, on this host and on others, share a second one. A pgstream that is killed leaves sessions behind,
 //! which go on with the statement they are in, an index's build for instance, and even commit it. So who gets the first lock ends whoever still holds the
-//! second, and only then looks at what is done.
+//! second, takes back the snapshot that they worked under ([`offer`]), and only then looks at what is done.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::offer;
 use crate::error::{Error, Result};
 use crate::wire::Connection;
 
@@ -42,7 +43,7 @@ pub async fn lock(target: &mut Connection) -> Result<()> {
     loop {
         let row = target.query_one("SELECT pg_catalog.pg_try_advisory_lock($1)", &[Some(&text)]).await?;
         if row.is_true(0) {
-            return end_workers(target).await;
+            return offer::end_earlier(target).await;
         }
         let limit = if is_holder_active(target).await? { NOTICED_ACTIVE } else { NOTICED_IDLE };
         if begun.elapsed() >= limit {
@@ -74,7 +75,7 @@ pub async fn join_run(target: &mut Connection) -> Result<()> {
 }
 
 /// Ends the sessions of workers whose run is gone, and waits until what they did is committed or undone.
-async fn end_workers(target: &mut Connection) -> Result<()> {
+pub(super) async fn end_workers(target: &mut Connection) -> Result<()> {
     let begun = Instant::now();
     let text = worker_key().to_string();
     loop {

@@ -12,18 +12,22 @@
 //! | `item` | a DDL item that is made, or could not be | with the item's own statements |
 //! | `relation` | a table whose rows are copied | when the copy is planned |
 //! | `part` | a piece of a table copied by one COPY | when planned (`pending`), with its COPY (`done`) |
+//! | `snapshot` | the snapshot that a running copy offers to its workers | when the rows begin, and when none are left |
 //! | `replica_identity` | a source table that was given REPLICA IDENTITY FULL for the stream | before it is given |
 //! | `omission` | something that stays behind, and why | when it is found |
 //! | `pause` | a comparison that wants the stream to stand still | by the comparison, and by the run that follows |
 //! | `checkpoint` | how far the stream is applied | with each applied batch |
+//! | `spool` | what files of a host hold of the stream, where there is a spool | when it begins, and before the source is told |
 
 pub mod checkpoint;
 mod item;
 mod lock;
 mod migration;
+mod offer;
 mod part;
 mod pause;
 mod rate;
+pub mod spool;
 
 pub use item::{
     ItemOutcome, ItemState, fingerprint, forget_omission, items, omissions, record_done, record_item,
@@ -35,9 +39,10 @@ pub use migration::{
     full_identities, read, record_error, record_full_identity, request_cutover, set_content, set_phase,
     set_source_read_only,
 };
+pub use offer::{Offer, offer, offered, withdraw};
 pub use part::{
     LARGE_OBJECTS, Part, PartProgress, Relation, Split, add_relation, claim, finish_part, forget_relation,
-    part_progress, relations, rename_relation, reset_relation, snapshots,
+    part_progress, pending_parts, relations, rename_relation, reset_relation, snapshots,
 };
 pub use pause::{Pause, end_pause, pause, record_pause, request_pause};
 pub use rate::{Recent, recent_parts};

@@ -3,7 +3,7 @@
 //! A part has two states. `pending` → `done` is one transaction of the target: it claims the row (`FOR UPDATE SKIP LOCKED`), copies, and
 //! marks it. There is no "running" on disk: a crash rolls back to `pending`, and who has a part right now is known by its row lock.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use pgstream_proto::lsn::Lsn;
 
@@ -163,22 +163,40 @@ pub async fn relations(target: &mut Connection) -> Result<Vec<(Relation, u32, u3
 }
 
 /// Claims the largest pending part, or several when the largest is below `small` bytes (at most `limit`): small tables share a
-/// commit. The session must be in a transaction; the claim lasts until it ends. Empty when nothing is left that no one else has.
-pub async fn claim(target: &mut Connection, small: u64, limit: u32) -> Result<Vec<Part>> {
+/// commit. Parts of the relations `except` are left to others. The session must be in a transaction; the claim lasts until it ends, and so long the snapshot
+/// of `run` stays offered. Empty when that is gone, and when nothing is left that no one else has.
+pub async fn claim(
+    target: &mut Connection,
+    run: i64,
+    except: &HashSet<u32>,
+    small: u64,
+    limit: u32,
+) -> Result<Vec<Part>> {
+    let except: Vec<String> = except.iter().map(u32::to_string).collect();
+    let except = format!("{{{}}}", except.join(","));
     let query = |below: u64, limit: u32| {
         format!(
-            "SELECT relation, number, lower_bound, upper_bound, bytes FROM pgstream.part \
-             WHERE state = 'pending' AND bytes <= {below} ORDER BY bytes DESC, relation, number LIMIT {limit} FOR UPDATE SKIP LOCKED"
+            "WITH offered AS (SELECT FROM pgstream.snapshot WHERE run = {run} FOR SHARE) \
+             SELECT relation, number, lower_bound, upper_bound, bytes FROM pgstream.part \
+             WHERE state = 'pending' AND bytes <= {below} AND relation <> ALL ($1::int8[]) AND EXISTS (SELECT FROM offered) \
+             ORDER BY bytes DESC, relation, number LIMIT {limit} FOR UPDATE OF part SKIP LOCKED"
         )
     };
-    let first = target.query(&query(i64::MAX as u64, 1), &[]).await?;
+    let first = target.query(&query(i64::MAX as u64, 1), &[Some(&except)]).await?;
     let Some(first) = first.first().map(part).transpose()? else { return Ok(Vec::new()) };
     if first.bytes > small {
         return Ok(vec![first]);
     }
     // The first one is locked by this very transaction, so SKIP LOCKED does not pass over it.
-    let rows = target.query(&query(first.bytes, limit), &[]).await?;
+    let rows = target.query(&query(first.bytes, limit), &[Some(&except)]).await?;
     rows.iter().map(part).collect()
+}
+
+/// The parts that are not done: relation and number.
+pub async fn pending_parts(target: &mut Connection) -> Result<Vec<(u32, u32)>> {
+    let sql = "SELECT relation, number FROM pgstream.part WHERE state = 'pending'";
+    let rows = target.query(sql, &[]).await?;
+    rows.iter().map(|row| Ok((row.value(0)?, row.value(1)?))).collect()
 }
 
 fn part(row: &Row) -> Result<Part> {

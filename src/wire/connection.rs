@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use pgstream_proto::backend::{Message, TransactionStatus};
 use pgstream_proto::frame::{self, Frame, Limits};
 use pgstream_proto::frontend::{self, EncodeError};
+use pgstream_proto::notice::Notice;
 
 use super::connect::{self, Endpoint};
 use super::stream::Stream;
@@ -76,6 +77,9 @@ impl From<PipelineError> for Error {
         failure.error
     }
 }
+
+/// After a lost connection.
+const AGAIN: &str = "Make sure that the server is up and can be reached, then run the same command again.";
 
 impl Connection {
     /// Opens a session on the first host of `config` that answers and fits, with `settings` fixed.
@@ -212,7 +216,7 @@ impl Connection {
             match self.receive().await {
                 Ok(Message::CommandComplete(_) | Message::EmptyQueryResponse) => done += 1,
                 Ok(Message::ErrorResponse(notice)) => {
-                    let error = Error::server(notice);
+                    let error = self.reported(notice);
                     let sql = statements.get(done).map_or("", |s| s.as_ref());
                     failure = Some(PipelineError { index: done, error: error.with_statement(sql) });
                 }
@@ -248,7 +252,7 @@ impl Connection {
                 Message::CopyOutResponse(_) if !inwards => return Ok(()),
                 Message::CommandComplete(_) => {}
                 Message::ErrorResponse(notice) => {
-                    return Err(self.fail(Error::server(notice)).await.with_statement(sql));
+                    return Err(self.fail(self.reported(notice)).await.with_statement(sql));
                 }
                 other => return Err(self.unexpected(&other)),
             }
@@ -263,7 +267,7 @@ impl Connection {
         match self.receive().await? {
             Message::CopyBothResponse(_) => Ok(()),
             Message::ErrorResponse(notice) => {
-                Err(self.fail(Error::server(notice)).await.with_statement(command))
+                Err(self.fail(self.reported(notice)).await.with_statement(command))
             }
             other => Err(self.unexpected(&other)),
         }
@@ -305,7 +309,20 @@ impl Connection {
             _ => io_reason(error),
         };
         Error::connection(format!("lost the connection to the {} at {}: {reason}", self.side, self.place()))
-            .with_hint("Make sure that the server is up and can be reached, then run the same command again.")
+            .with_hint(AGAIN)
+    }
+
+    /// What the server reports. Where it ends the session by that, the error says so, as for any other lost connection.
+    pub(super) fn reported(&self, notice: Notice) -> Error {
+        let error = Error::server(notice);
+        if error.kind() == ErrorKind::Connection { self.ended_by(error) } else { error }
+    }
+
+    fn ended_by(&self, error: Error) -> Error {
+        error
+            .context(format!("lost the connection to the {} at {}", self.side, self.place()))
+            .with_kind(ErrorKind::Connection)
+            .with_hint(AGAIN)
     }
 
     pub(super) fn unexpected(&self, message: &Message) -> Error {
@@ -324,7 +341,7 @@ impl Connection {
     pub(super) fn last_words(&mut self) -> Option<Error> {
         while let Ok(Some(frame)) = frame::split(&mut self.inbound, &Limits::SESSION) {
             if let Ok(Message::ErrorResponse(notice)) = Message::parse(frame) {
-                return Some(Error::server(notice));
+                return Some(self.reported(notice));
             }
         }
         None
@@ -379,7 +396,7 @@ impl Connection {
         loop {
             match self.receive().await? {
                 Message::DataRow(data) => rows.push(Row::new(data)),
-                Message::ErrorResponse(notice) => return Err(self.fail(Error::server(notice)).await),
+                Message::ErrorResponse(notice) => return Err(self.fail(self.reported(notice)).await),
                 Message::ReadyForQuery(status) => {
                     self.end_exchange(status);
                     return Ok(rows);
@@ -401,7 +418,8 @@ impl Connection {
                     return error;
                 }
                 Ok(_) => {}
-                Err(_) => return error.with_kind(ErrorKind::Connection),
+                Err(_) if error.kind() == ErrorKind::Connection => return error,
+                Err(_) => return self.ended_by(error),
             }
         }
     }

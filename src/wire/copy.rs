@@ -41,7 +41,7 @@ impl<'a> CopyOut<'a> {
                 Message::CopyDone => {}
                 Message::CommandComplete(tag) => self.rows = tag.rows().unwrap_or(0),
                 Message::ErrorResponse(notice) => {
-                    return Err(self.connection.fail(Error::server(notice)).await);
+                    return Err(self.connection.fail(self.connection.reported(notice)).await);
                 }
                 Message::ReadyForQuery(status) => {
                     self.connection.end_exchange(status);
@@ -133,7 +133,7 @@ impl<'a> CopyIn<'a> {
             match self.connection.receive().await? {
                 Message::CommandComplete(tag) => rows = tag.rows().unwrap_or(0),
                 Message::ErrorResponse(notice) => {
-                    return Err(self.connection.fail(Error::server(notice)).await);
+                    return Err(self.connection.fail(self.connection.reported(notice)).await);
                 }
                 Message::ReadyForQuery(status) => {
                     self.connection.end_exchange(status);

@@ -50,7 +50,7 @@ impl CopyBoth {
             match Message::parse(frame).map_err(|e| violation(&e))? {
                 Message::CopyData(data) => return Ok(Some(data)),
                 Message::CopyDone => self.ended = true,
-                Message::ErrorResponse(notice) => return Err(Error::server(notice)),
+                Message::ErrorResponse(notice) => return Err(self.connection.reported(notice)),
                 // PostgreSQL 18 goes on without a publication that is not there, and so without its changes
                 // (LoadPublications in pgoutput.c): as grave as the error that older servers make of it.
                 Message::NoticeResponse(notice)
@@ -109,7 +109,7 @@ impl CopyBoth {
                     break;
                 }
                 Message::ErrorResponse(notice) => {
-                    return Err(self.connection.fail(Error::server(notice)).await);
+                    return Err(self.connection.fail(self.connection.reported(notice)).await);
                 }
                 _ => {}
             }

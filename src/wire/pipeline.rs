@@ -142,7 +142,7 @@ impl Pipeline {
             // What the server said before it went says more than the socket does.
             self.take_answers()?;
             let last_error = self.answers.drain(..).find_map(|answer| match answer {
-                Answer::Error(notice) => Some(Error::server(notice)),
+                Answer::Error(notice) => Some(self.connection.reported(notice)),
                 _ => None,
             });
             return Err(last_error.unwrap_or_else(|| self.connection.lost(&e)));

@@ -72,6 +72,23 @@ impl Pgstream {
         self
     }
 
+    /// Bytes beyond which no file that it writes may grow: a disk that runs full. To be called last.
+    pub(crate) fn limit_file_size(self, bytes: u64) -> Pgstream {
+        let mut limited = Command::new("bash");
+        // Else the signal would end it before it sees the error.
+        let script = "trap '' XFSZ; ulimit -f $1; shift; exec \"$@\"";
+        limited.args(["-c", script, "bash", &(bytes / 1024).to_string()]);
+        limited.arg(self.command.get_program()).args(self.command.get_args());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => limited.env(name, value),
+                None => limited.env_remove(name),
+            };
+        }
+        limited.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Pgstream { command: limited, ..self }
+    }
+
     /// Runs it to its end.
     #[track_caller]
     pub(crate) fn run(self) -> Finished {

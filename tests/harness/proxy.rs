@@ -23,6 +23,8 @@ pub(crate) enum Trouble {
     SilentFrom(u64),
     /// Every connection is reset after some bytes: up to so many.
     ResetEachWithin(u64),
+    /// The first message of a client that holds these bytes arrives, and its connection is reset before the answer comes; then nothing.
+    LoseAnswerTo(&'static str),
 }
 
 /// A proxy; its port is closed when it is dropped.
@@ -37,6 +39,9 @@ struct Shared {
     server: u16,
     trouble: Mutex<Trouble>,
     passed: AtomicU64,
+    /// Connections so far, and how many of them, the first, are mute.
+    accepted: AtomicU64,
+    mute: AtomicU64,
     closed: AtomicBool,
 }
 
@@ -49,6 +54,8 @@ impl Proxy {
             server: server.port(),
             trouble: Mutex::default(),
             passed: AtomicU64::new(0),
+            accepted: AtomicU64::new(0),
+            mute: AtomicU64::new(0),
             closed: AtomicBool::new(false),
         });
         let accepting = shared.clone();
@@ -57,6 +64,7 @@ impl Proxy {
                 if accepting.closed.load(Ordering::Relaxed) {
                     return;
                 }
+                accepting.accepted.fetch_add(1, Ordering::Relaxed);
                 if let Ok(client) = client {
                     serve(&accepting, client, number as u64);
                 }
@@ -69,6 +77,11 @@ impl Proxy {
     pub(crate) fn set(&self, trouble: Trouble) {
         self.shared.passed.store(0, Ordering::Relaxed);
         *self.shared.trouble.lock().expect("nobody panics with it") = trouble;
+    }
+
+    /// The connections that are there, and the next ones up to so many, stay open and carry nothing more.
+    pub(crate) fn mute(&self, next: u64) {
+        self.shared.mute.store(self.shared.accepted.load(Ordering::Relaxed) + next, Ordering::Relaxed);
     }
 
     /// Bytes that have passed since the last [`Proxy::set`].
@@ -98,15 +111,24 @@ fn serve(shared: &Arc<Shared>, client: TcpStream, number: u64) {
     let lot = Random::new(number).below(u64::MAX);
     // Bytes of this connection, both ways.
     let own = Arc::new(AtomicU64::new(0));
-    for (from, to) in [(&client, &server), (&server, &client)] {
+    for (from, to, of_client) in [(&client, &server, true), (&server, &client, false)] {
         let _ = from.set_nodelay(true);
         let (Ok(from), Ok(to)) = (from.try_clone(), to.try_clone()) else { return };
         let (shared, own) = (shared.clone(), own.clone());
+        let way = Way { number, lot, of_client };
         std::thread::spawn(move || {
             // What a proxy loses is what the test is about.
-            let _ = pass(&shared, from, to, &own, lot);
+            let _ = pass(&shared, from, to, &own, way);
         });
     }
+}
+
+/// One direction of a connection.
+#[derive(Clone, Copy)]
+struct Way {
+    number: u64,
+    lot: u64,
+    of_client: bool,
 }
 
 fn pass(
@@ -114,22 +136,33 @@ fn pass(
     mut from: TcpStream,
     mut to: TcpStream,
     own: &AtomicU64,
-    lot: u64,
+    way: Way,
 ) -> std::io::Result<()> {
+    let hang = || {
+        while !shared.closed.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
     let mut buffer = [0; 16 << 10];
     loop {
         let size = match from.read(&mut buffer) {
             Ok(0) | Err(_) => return to.shutdown(Shutdown::Write),
             Ok(size) => size as u64,
         };
+        if way.number < shared.mute.load(Ordering::Relaxed) {
+            hang();
+            return Ok(());
+        }
         let mut bytes = &buffer[..size as usize];
         let trouble = *shared.trouble.lock().expect("nobody panics with it");
         let (passed, limit) = match trouble {
-            Trouble::ResetEachWithin(most) => (own.fetch_add(size, Ordering::Relaxed), 1 + lot % most),
+            Trouble::ResetEachWithin(most) => (own.fetch_add(size, Ordering::Relaxed), 1 + way.lot % most),
             Trouble::ResetAt(limit) | Trouble::SilentFrom(limit) => {
                 (shared.passed.fetch_add(size, Ordering::Relaxed), limit)
             }
-            Trouble::None | Trouble::Dribble => (shared.passed.fetch_add(size, Ordering::Relaxed), u64::MAX),
+            Trouble::None | Trouble::Dribble | Trouble::LoseAnswerTo(_) => {
+                (shared.passed.fetch_add(size, Ordering::Relaxed), u64::MAX)
+            }
         };
         let met = limit >= passed && limit < passed + size;
         if met {
@@ -139,13 +172,27 @@ fn pass(
             Trouble::Dribble => bytes.iter().try_for_each(|byte| to.write_all(&[*byte]))?,
             _ => to.write_all(bytes)?,
         }
+        let answer_lost = match trouble {
+            Trouble::LoseAnswerTo(text) if way.of_client => {
+                let found = bytes.windows(text.len()).any(|part| part == text.as_bytes());
+                // One connection alone.
+                let mut now = shared.trouble.lock().expect("nobody panics with it");
+                found && *now == trouble && std::mem::take(&mut *now) == trouble
+            }
+            _ => false,
+        };
+        if answer_lost {
+            // The server does it, and says so to nobody.
+            let _ = to.shutdown(Shutdown::Write);
+            let _ = socket2::SockRef::from(&from).set_linger(Some(Duration::ZERO));
+            let _ = from.shutdown(Shutdown::Both);
+            return Ok(());
+        }
         if !met {
             continue;
         }
         if let Trouble::SilentFrom(_) = trouble {
-            while !shared.closed.load(Ordering::Relaxed) {
-                std::thread::sleep(Duration::from_millis(20));
-            }
+            hang();
         }
         for socket in [&from, &to] {
             // With no time to linger, what is closed is reset.

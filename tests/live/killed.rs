@@ -23,7 +23,7 @@ fn whoever_dies_whenever_the_same_command_again_ends_equal() {
     while left > 0 {
         let of_this = left.min(DEATHS);
         left -= of_this;
-        die_and_end_equal(&pair, &mut random, of_this, &mut kills);
+        die_and_end_equal(&pair, &mut random, of_this, &IN_PARTS, &mut kills);
     }
     println!("who died, and in which phase: {kills:?}");
 }
@@ -36,7 +36,7 @@ const WHEN: [&str; 10] =
 const DEATHS: u64 = WHEN.len() as u64;
 
 /// How often whom, and in which phase.
-type Kills = BTreeMap<(&'static str, String), u64>;
+pub(super) type Kills = BTreeMap<(&'static str, String), u64>;
 
 /// The migration's phase; empty while there are no state tables.
 fn phase(target: &Database<'_>) -> String {
@@ -48,8 +48,14 @@ fn position(phase: &str) -> Option<usize> {
     WHEN.iter().position(|at| *at == phase)
 }
 
-/// One migration, from an empty target to the cutover, in which something dies so many times.
-fn die_and_end_equal(pair: &Pair, random: &mut Random, deaths: u64, kills: &mut Kills) {
+/// One migration with these arguments, from an empty target to the cutover, in which something dies so many times.
+pub(super) fn die_and_end_equal(
+    pair: &Pair,
+    random: &mut Random,
+    deaths: u64,
+    arguments: &[&str],
+    kills: &mut Kills,
+) {
     let (source, target) = pair.databases(SCHEMA);
     let done = AtomicBool::new(false);
     let writer_seed = random.below(u64::MAX) | 1;
@@ -58,7 +64,7 @@ fn die_and_end_equal(pair: &Pair, random: &mut Random, deaths: u64, kills: &mut 
         scope.spawn(|| write(&source, writer_seed, &done));
         let mut died = 0;
         while died < deaths {
-            let mut running = migrate(&source, &target, &IN_PARTS);
+            let mut running = migrate(&source, &target, arguments);
             let who = ["pgstream", "pgstream", "source", "target"][random.below(4) as usize];
             let wanted = WHEN[(died * DEATHS / deaths) as usize];
             wait_until(|| running.ended() || position(&phase(&target)) >= position(wanted));
@@ -86,7 +92,7 @@ fn die_and_end_equal(pair: &Pair, random: &mut Random, deaths: u64, kills: &mut 
                 }
             }
         }
-        let mut running = migrate_until_in_step(&source, &target, &IN_PARTS);
+        let mut running = migrate_until_in_step(&source, &target, arguments);
         running.kill();
     });
     // Nothing runs: the cutover follows the rest by itself.

@@ -5,6 +5,7 @@
 //! - [`altered`]: with tables of the source truncated, rewritten, renamed, dropped and made meanwhile.
 //! - [`cutover`]: what becomes of a cutover that fails, is stopped or is killed.
 //! - [`roles`]: without superusers, and with settings of roles in the way.
+//! - [`spooled`]: with the changes kept in files while rows are copied.
 //! - [`choices`]: what the options and the states of the source make of it.
 
 mod altered;
@@ -13,6 +14,7 @@ mod cutover;
 mod killed;
 mod moved;
 mod roles;
+mod spooled;
 mod writer;
 
 use crate::harness::compare::assert_equal;

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use pgstream::config::Side;
+use pgstream::config::{Environment, Side, resolve};
 use pgstream::error::ErrorKind;
 use pgstream::state;
 use pgstream::wire::{Connection, Settings};
 use pgstream_proto::lsn::Lsn;
 
 use super::stream::{Stream, config};
-use crate::harness::{Cluster, Options, server};
+use crate::harness::{Cluster, Options, Proxy, server};
 
 const SCHEMA: &str = "CREATE TABLE t (id int, v text)";
 
@@ -216,4 +216,26 @@ fn a_lost_session_is_ended_with_what_it_has_not_committed_and_no_other_is() {
     };
     runtime.block_on(work).expect("the sessions that are left work");
     assert_eq!(database.value("SELECT count(*) FROM t"), "0");
+}
+
+#[test]
+fn a_source_that_falls_silent_is_given_up_in_time_and_asked_again() {
+    let settings = vec!["wal_sender_timeout = '3s'".to_owned()];
+    let source = Cluster::start(16, &Options { settings, ..Options::default() });
+    let mut stream = Stream::between(&source, server(17), SCHEMA);
+    let proxy = Proxy::before(&source);
+    let uri = proxy.uri(&stream.source);
+    stream.options.source = resolve(&uri, Side::Source, &Environment::empty()).expect("it is a URI");
+    stream.options.silence = Duration::from_secs(1);
+    let progress = stream.progress.clone();
+    stream.run_for(Duration::from_millis(700), || {
+        proxy.mute(0);
+        stream.source.execute(&rows(1, 10, "a"));
+        let begun = std::time::Instant::now();
+        while stream.target.value("SELECT count(*) FROM t") != "10" {
+            assert!(begun.elapsed() < Duration::from_secs(20), "it waits for a peer that is gone");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    });
+    assert!(progress.snapshot().reconnects > 0);
 }

@@ -19,6 +19,7 @@ use crate::migrate::later::made_later;
 use crate::replication::{SlotState, read_slot};
 use crate::state::Migration;
 use crate::state::checkpoint::Checkpoint;
+use crate::state::spool::Spool;
 use crate::wire::{Connection, Settings};
 
 /// How long the source may take to answer.
@@ -31,6 +32,8 @@ pub(super) struct Stream {
     publication: String,
     cutover: Option<Lsn>,
     checkpoint: Option<Checkpoint>,
+    /// Changes that are in files of a host.
+    spool: Option<Spool>,
     source: Option<SourceSide>,
     /// Why nothing is known of the source.
     unknown: Option<String>,
@@ -63,11 +66,15 @@ impl Stream {
         migration: &Migration,
         tables: Option<&Tables>,
         checkpoint: Option<Checkpoint>,
+        spool: Option<Spool>,
         source: Option<&Config>,
     ) -> Option<Stream> {
         let (slot, publication) = migration.slot.clone().zip(migration.publication.clone())?;
-        let mut stream =
-            Stream { slot, publication, cutover: migration.cutover_lsn, checkpoint, ..Stream::default() };
+        let applied = checkpoint.as_ref().map(|checkpoint| checkpoint.applied);
+        // What is applied is not needed any more.
+        let spool = spool.filter(|spool| applied.is_some_and(|applied| spool.to > applied));
+        let cutover = migration.cutover_lsn;
+        let mut stream = Stream { slot, publication, cutover, checkpoint, spool, ..Stream::default() };
         let Some(config) = source else {
             stream.unknown = Some("no --source is given".to_owned());
             return Some(stream);
@@ -173,6 +180,9 @@ impl Stream {
             "applied_lsn": lsn(self.applied()),
             "confirmed_lsn": self.slot().and_then(|slot| slot.confirmed_flush_lsn.clone()),
             "cutover_lsn": lsn(self.cutover),
+            "spool": self.spool.as_ref().map(|spool| json!({
+                "host": spool.host, "directory": spool.directory, "lsn": spool.to.to_string(),
+            })),
             "last_commit_at": self.checkpoint.as_ref().and_then(|c| c.source_committed_at.clone()),
             "lag_bytes": self.lag_bytes(),
             "lag_seconds": self.lag_seconds(),
@@ -205,6 +215,10 @@ impl Stream {
             if let Some(received) = source.sender.as_ref().and_then(|sender| sender.received.as_ref()) {
                 rows.push(("received", received.clone()));
             }
+        }
+        if let Some(spool) = &self.spool {
+            let Spool { host, directory, to, .. } = spool;
+            rows.push(("spool", format!("up to {to}, in {directory} on host {host}")));
         }
         if let Some(bytes) = self.lag_bytes() {
             let seconds = self.lag_seconds().map(|s| format!(", {}", size::seconds(s))).unwrap_or_default();
@@ -276,6 +290,7 @@ mod tests {
                 source_committed_at: None,
                 updated_at: String::new(),
             }),
+            spool: None,
             source: Some(SourceSide {
                 written: Lsn(1500),
                 slot,
