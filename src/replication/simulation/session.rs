@@ -65,10 +65,8 @@ impl Session {
         self.peer.let_in(version, self.id).await?;
         loop {
             let message = self.peer.message().await?;
-            // A server takes its time, now and then so much that its client is gone when it goes on.
-            let most = if self.random.once_in(20) { 5000 } else { 100 };
             if self.random.once_in(100) && self.world.lock().chaos {
-                tokio::time::sleep(self.random.time(Duration::from_millis(most))).await;
+                tokio::time::sleep(self.random.time(Duration::from_millis(100))).await;
             }
             match message {
                 Message::Terminate => return None,
