@@ -173,7 +173,8 @@ fn a_target_that_runs_full_under_the_stream_stops_it_and_loses_nothing() {
     to.stop("fast");
     to.start_again();
     let mut running = migrate(&source, &target, "replication");
-    wait_until(&mut running, || is_in_step(&target));
+    let last = "SELECT count(*) FROM bare WHERE b = 'after'";
+    wait_until(&mut running, || target.value(last) == "1");
     Pgstream::between("cutover", &source, &target).run().expect_code(0);
     running.wait().expect_code(0);
     assert_equal(&source, &target);

@@ -136,6 +136,8 @@ pub(super) enum Printed {
     Check,
     /// pgstream migrate
     Migrate,
+    /// pgstream worker
+    Worker,
     /// pgstream cutover
     Cutover,
     /// pgstream status

@@ -20,7 +20,7 @@ fn wait_for(standby: &Cluster, primary: &Cluster) {
 }
 
 #[track_caller]
-fn wait_until(mut holds: impl FnMut() -> bool) {
+pub(super) fn wait_until(mut holds: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !holds() {
         assert!(begin.elapsed() < Duration::from_secs(30), "waited in vain");

@@ -39,6 +39,7 @@
 //! |---|---|
 //! | empty and filtered ones; logical messages in and out of transactions | transactions: `transactions_without_rows_move_the_checkpoint` |
 //! | savepoints rolled back, streamed or not; chunks that interleave; descriptions of relations in a part that is rolled back | [`transactions`]; interrupted: `streamed_transactions_that_interleave…` |
+//! | applied while they arrive: silent ones, refused ones, ones that others commit before | transactions: `a_large_transaction_…`; the simulation |
 //! | larger than memory; cut by a crash in the middle | the same, with files; the writers |
 //! | prepared ones: across crashes, streamed, rolled back; slots that decode them early; open at the cutover | transactions: `prepared_transactions_arrive…`; interrupted; `live::cutover` |
 //! | changes that came to the source by replication | interrupted: `changes_that_came_to_the_source…` |

@@ -1,5 +1,8 @@
 //! Transactions arrive whole, in the order of their commits, and only those that committed.
 
+use std::time::Duration;
+
+use super::failover::wait_until;
 use super::stream::Stream;
 use crate::harness::server;
 
@@ -41,6 +44,49 @@ fn a_relation_described_in_a_rolled_back_part_is_not_believed() {
     );
     stream.catch_up();
     assert_eq!(stream.expect_same("SELECT * FROM t ORDER BY id, v").len(), 6001);
+}
+
+#[test]
+fn a_large_transaction_is_applied_while_it_arrives_and_taken_back_when_it_falls_silent() {
+    let mut stream = Stream::between(server(15), server(15), "CREATE TABLE t (id int PRIMARY KEY, v text)");
+    small_memory(&mut stream);
+    let (source, target) = (&stream.source, &stream.target);
+    let is_written = || {
+        let locks =
+            "SELECT count(*) FROM pg_locks WHERE relation = 't'::regclass AND mode = 'RowExclusiveLock'";
+        target.value(locks) != "0"
+    };
+    let count = || target.value("SELECT count(*) FROM t");
+    let mut writer = source.hold("BEGIN");
+    stream.run_for(Duration::from_millis(100), || {
+        let insert = "INSERT INTO t SELECT n, repeat('a', 50) FROM generate_series(1, 20000) n";
+        writer.execute(insert);
+        wait_until(is_written);
+        wait_until(|| !is_written());
+        assert_eq!(count(), "0");
+        source.execute("INSERT INTO t VALUES (0, 'another')");
+        wait_until(|| count() == "1");
+        writer.execute("COMMIT");
+        wait_until(|| count() == "20001");
+    });
+    stream.expect_same("SELECT count(*), sum(hashtext(t::text)) FROM t");
+}
+
+#[test]
+fn a_large_transaction_that_the_target_refuses_is_named_by_its_commit() {
+    let mut stream = Stream::between(server(15), server(15), "CREATE TABLE t (id int PRIMARY KEY, v text)");
+    small_memory(&mut stream);
+    stream.target.execute("INSERT INTO t VALUES (15000)");
+    stream.source.execute("INSERT INTO t SELECT n, repeat('a', 50) FROM generate_series(1, 20000) n");
+    let end = stream.source.value("SELECT pg_current_wal_insert_lsn()");
+    let error = stream.try_catch_up().expect_err("there is such a key already").to_string();
+    let lsn = error.split_once(" at source LSN ").and_then(|(_, rest)| rest.split(':').next());
+    let earlier = format!("SELECT '{}'::pg_lsn < '{end}'::pg_lsn", lsn.expect("an LSN is named"));
+    assert_eq!(stream.source.value(&earlier), "t", "{error}");
+    assert_eq!(stream.target.value("SELECT count(*) FROM t"), "1");
+    stream.target.execute("DELETE FROM t");
+    stream.catch_up();
+    stream.expect_same("SELECT count(*), sum(hashtext(t::text)) FROM t");
 }
 
 #[test]
