@@ -13,7 +13,7 @@ use pgstream_proto::replication::StreamMessage;
 use super::model::{Row, TABLES, Table};
 use super::pgoutput::Stream;
 use super::random::Random;
-use super::source::{Record, Source};
+use super::source::Source;
 use crate::replication::assemble::{Assembler, Budget, Event};
 use crate::replication::pending::{Kind, Pending, key_of};
 
