@@ -76,8 +76,8 @@ fn check(schema: &Value, value: &Value, place: &str) -> Result<(), String> {
                 true
             }
             "required" => {
-                let missing = rule.as_array().into_iter().flatten().filter_map(Value::as_str);
-                for key in missing.filter(|key| value.get(key).is_none()) {
+                let mut keys = rule.as_array().into_iter().flatten().filter_map(Value::as_str);
+                if let Some(key) = keys.find(|key| value.get(key).is_none()) {
                     return Err(format!("{place} has no {key}"));
                 }
                 true
