@@ -36,10 +36,12 @@ impl Ahead {
 }
 
 impl Applier {
-    /// Whether the next large transaction may be applied ahead: the source has more than enough to send, and no change of any transaction that is not
-    /// committed yet can be in the copy.
+    /// Whether the next large transaction may be applied ahead: the source has more than enough to send, none that comes is to be applied
+    /// with care, and no change of any transaction that is not committed yet can be in the copy.
     pub(super) fn may_go_ahead(&self, sent_at: Timestamp) -> bool {
-        self.ahead.is_none() && self.is_behind(sent_at) && self.filter.is_past(self.position.end)
+        let past = self.position.end;
+        let careful = self.careful_until() > past;
+        self.ahead.is_none() && !careful && self.is_behind(sent_at) && self.filter.is_past(past)
     }
 
     /// Commits all that was before, so that going back takes none of it.

@@ -101,7 +101,8 @@ pub(super) fn read(sql: &str) -> Option<Statement> {
         _ if sql.starts_with("SELECT CASE WHEN pg_catalog.pg_try_advisory_lock($1)") => Statement::IsLockFree,
         _ if sql.starts_with("SELECT l.pid, ") && sql.contains("'advisory'") => Statement::LockHolders,
         _ if sql.starts_with("SELECT pg_catalog.to_regclass('pgstream.checkpoint')") => Statement::Fixed("t"),
-        "SELECT pg_catalog.to_regclass('pgstream.spool') IS NOT NULL" => Statement::Fixed("f"),
+        "SELECT pg_catalog.to_regclass('pgstream.spool') IS NOT NULL"
+        | "SELECT pg_catalog.to_regclass('pgstream.snapshot') IS NOT NULL" => Statement::Fixed("f"),
         _ if sql.starts_with("SELECT FROM pg_catalog.pg_proc ") => Statement::Nothing,
         _ if sql.starts_with("SELECT system_identifier, ") => Statement::ReadCheckpoint,
         _ if sql.starts_with("UPDATE pgstream.checkpoint SET timeline = ") => Statement::TouchCheckpoint,
