@@ -26,6 +26,9 @@
 //!
 //! # Where this differs from what one might expect
 //! - There is no `retry` module: following a stream retries in `replication::follow`, items retry deadlocks where they are made, and a copy is resumed by the next run.
+//! - A large transaction may be applied before its commit is known, as the only thing of a transaction of the target (`replication::ahead`): to hold it back
+//!   would have the target wait for the source, and then the source for the target.
+//! - Commits of the applier don't wait for the disk, and none of them is made to: a session of its own makes durable all that there are (`replication::durable`).
 //! - Statistics are collected before privileges and the database's own settings come: a setting such as `default_transaction_read_only`, or a
 //!   connection limit, would get in the way of the run itself.
 //! - Large objects' owners, grants and comments come with their contents, not as items: a database may have millions.
