@@ -67,20 +67,36 @@ struct Applied {
 impl Applied {
     fn assemble(&mut self, mut assembler: Assembler, mut sent: Bytes) {
         let mut open = None;
+        // Changes that came ahead of their commit, which may not have come when the input ends.
+        let mut ahead: Option<Vec<Event>> = None;
         while sent.has_remaining() {
             sent.advance(1);
             let len = sent.get_u32() as usize - 4;
             let message = StreamMessage::parse(sent.split_to(len)).expect("the model's messages are right");
-            let mut event = assembler.take(message).expect("the model's stream is right");
+            let go_ahead = self.sends.once_in(2);
+            let mut event = assembler.take(message, go_ahead).expect("the model's stream is right");
             while let Some(next) = event {
                 match next {
-                    Event::Begin(begin) => assert_eq!(open.replace(begin.final_lsn), None),
+                    Event::Begin(begin) => {
+                        assert!(ahead.is_none(), "nothing comes between what is ahead");
+                        assert_eq!(open.replace(begin.final_lsn), None);
+                    }
+                    Event::Ahead => {
+                        assert_eq!(open, None);
+                        assert!(ahead.replace(Vec::new()).is_none(), "one transaction is ahead");
+                    }
+                    Event::Back => assert!(ahead.take().is_some(), "what goes back was ahead"),
+                    Event::Commit(commit) if ahead.is_some() => {
+                        ahead.take().into_iter().flatten().for_each(|change| self.change(change));
+                        self.commits.push(commit.commit_lsn);
+                    }
                     Event::Commit(commit) => {
                         assert_eq!(open.take(), Some(commit.commit_lsn), "a transaction ends where it began");
                         self.commits.push(commit.commit_lsn);
                     }
                     Event::Idle(_) => assert_eq!(open, None),
                     Event::Relation(_) => {}
+                    change if ahead.is_some() => ahead.get_or_insert_default().push(change),
                     change => {
                         assert!(open.is_some(), "changes are inside of a transaction");
                         self.change(change);
