@@ -40,6 +40,8 @@ pub struct PartRule {
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     rules: HashMap<u32, SnapshotRule>,
+    /// The latest snapshot of all, as it is asked for with each message.
+    latest: Option<Lsn>,
 }
 
 /// A rule, as it applies to one commit.
@@ -65,16 +67,17 @@ pub(super) fn key_is_due(parts: &[PartRule], key: i64, commit: Lsn) -> bool {
 impl Filter {
     /// Rules by the relations' OIDs on the source. A relation without a rule was made after the copy: all its changes are due.
     pub fn new(rules: HashMap<u32, SnapshotRule>) -> Filter {
-        Filter { rules }
+        let snapshots = rules.values().flat_map(|rule| match rule {
+            SnapshotRule::Ignore => Vec::new(),
+            SnapshotRule::From(snapshot) => vec![*snapshot],
+            SnapshotRule::Parts { parts, .. } => parts.iter().map(|part| part.lsn).collect(),
+        });
+        Filter { latest: snapshots.max(), rules }
     }
 
     /// Whether every commit after `lsn` is after all snapshots.
     pub(super) fn is_past(&self, lsn: Lsn) -> bool {
-        self.rules.values().all(|rule| match rule {
-            SnapshotRule::Ignore => true,
-            SnapshotRule::From(snapshot) => *snapshot <= lsn,
-            SnapshotRule::Parts { parts, .. } => parts.iter().all(|part| part.lsn <= lsn),
-        })
+        self.latest.is_none_or(|latest| latest <= lsn)
     }
 
     /// What to do with a change of `relation` that committed at `commit`.
