@@ -32,9 +32,14 @@ pub(super) async fn relay(
         (reader.map_err(from)?, writer.map_err(to)?)
     };
     let mut bytes = 0;
-    while let Some(frames) = reader.frames().await.map_err(from)? {
+    while let Some(mut frames) = reader.frames().await.map_err(from)? {
         let length = frames.len() as u64;
-        writer.write(frames).await.map_err(to)?;
+        writer.offer(&mut frames).await.map_err(to)?;
+        if !frames.is_empty() {
+            // The source goes on meanwhile, and each of its small writes would wake us for nothing.
+            reader.leave_alone().map_err(from)?;
+            writer.write(frames).await.map_err(to)?;
+        }
         bytes += length;
         progress.add_bytes(length);
     }

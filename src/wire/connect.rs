@@ -66,7 +66,7 @@ impl Endpoint {
 }
 
 /// A connected socket before login.
-pub(super) struct Socket {
+pub(super) struct Opened {
     pub(super) stream: Stream,
     /// The `tls-server-end-point` channel binding, where the socket is encrypted.
     pub(super) server_end_point: Option<Vec<u8>>,
@@ -262,14 +262,14 @@ async fn within<T>(limit: Option<Duration>, work: impl Future<Output = Result<T>
 }
 
 /// Connects the socket and encrypts it as the endpoint says.
-pub(super) async fn open(config: &Config, endpoint: &Endpoint) -> Result<Socket> {
+pub(super) async fn open(config: &Config, endpoint: &Endpoint) -> Result<Opened> {
     let refused = |e: std::io::Error| Error::connection(io_reason(&e));
     let mut tcp = match &endpoint.place {
         Place::Unix(path) => {
             #[cfg(test)]
             if let Some(connected) = super::simulated::connect(path) {
                 let stream = Stream::Simulated(connected.map_err(refused)?);
-                return Ok(Socket { stream, server_end_point: None });
+                return Ok(Opened { stream, server_end_point: None });
             }
             let socket = unix_socket(path).await.map_err(refused)?;
             if let Some(peer) = &config.required_peer {
@@ -281,7 +281,7 @@ pub(super) async fn open(config: &Config, endpoint: &Endpoint) -> Result<Socket>
                     )));
                 }
             }
-            return Ok(Socket { stream: Stream::Unix(socket), server_end_point: None });
+            return Ok(Opened { stream: Stream::Unix(socket.into()), server_end_point: None });
         }
         Place::Tcp(address) => TcpStream::connect(address).await.map_err(refused)?,
     };
@@ -301,11 +301,11 @@ pub(super) async fn open(config: &Config, endpoint: &Endpoint) -> Result<Socket>
         }
     };
     if !encrypted {
-        return Ok(Socket { stream: Stream::Tcp(tcp.into()), server_end_point: None });
+        return Ok(Opened { stream: Stream::Tcp(tcp.into()), server_end_point: None });
     }
     let tls::Negotiated { stream, server_end_point } =
         tls::handshake(tcp, &config.tls, &endpoint.host, direct).await?;
-    Ok(Socket { stream: Stream::Tls(Box::new(stream)), server_end_point })
+    Ok(Opened { stream: Stream::Tls(Box::new(stream)), server_end_point })
 }
 
 /// A path that starts with `@` is a name in Linux's abstract namespace.
@@ -371,7 +371,7 @@ async fn ask_for_tls(tcp: &mut TcpStream) -> Result<bool> {
 }
 
 async fn log_in(config: &Config, side: Side, settings: &Settings, endpoint: Endpoint) -> Result<Connection> {
-    let Socket { mut stream, server_end_point } = open(config, &endpoint).await?;
+    let Opened { mut stream, server_end_point } = open(config, &endpoint).await?;
     let broken = |e: std::io::Error| match e.kind() {
         std::io::ErrorKind::UnexpectedEof => Error::connection("server closed the connection unexpectedly"),
         _ => Error::connection(io_reason(&e)),

@@ -60,6 +60,11 @@ impl<'a> CopyOut<'a> {
         }
     }
 
+    /// Is not woken by what arrives until [`frames`](Self::frames) is called.
+    pub fn leave_alone(&mut self) -> Result<()> {
+        self.connection.stream.leave_alone().map_err(|e| self.connection.lost(&e))
+    }
+
     /// The number of rows that the server counted; known once [`frames`](Self::frames) has given `None`.
     pub fn rows(&self) -> u64 {
         self.rows
@@ -107,13 +112,27 @@ impl<'a> CopyIn<'a> {
         CopyIn { connection }
     }
 
-    /// Sends a piece of CopyData frames, as [`CopyOut::frames`] gives them; waits while the server doesn't take more. Not cancel safe.
+    /// Sends of a piece of CopyData frames, as [`CopyOut::frames`] gives them, what the server takes at once; the rest stays in `frames`.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub async fn offer(&mut self, frames: &mut Bytes) -> Result<()> {
+        let offered = self.connection.stream.offer(frames).await.map(drop);
+        self.taken(offered).await
+    }
+
+    /// Sends a piece of CopyData frames; waits while the server doesn't take more. Not cancel safe.
     ///
     /// # Errors
     /// What the server reported of the copy so far: it may refuse a row long after the row was sent. The connection is of no more use then.
     pub async fn write(&mut self, mut frames: Bytes) -> Result<()> {
         let connection = &mut *self.connection;
         let written = connection.stream.drain(&mut frames, &mut connection.inbound).await;
+        self.taken(written).await
+    }
+
+    async fn taken(&mut self, written: std::io::Result<()>) -> Result<()> {
+        let connection = &mut *self.connection;
         let arrived = match written {
             Ok(()) => connection.stream.take_arrived(&mut connection.inbound).await.map(drop),
             Err(e) => Err(e),

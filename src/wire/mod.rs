@@ -34,8 +34,8 @@ mod row;
 mod settings;
 #[cfg(test)]
 pub(crate) mod simulated;
+mod socket;
 mod stream;
-mod tcp;
 mod tls;
 
 pub use cancel::Canceller;

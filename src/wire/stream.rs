@@ -6,17 +6,17 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::UnixStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
-use super::tcp::Tcp;
+use super::socket::Socket;
 
 /// A connected socket, encrypted or not.
 pub(super) enum Stream {
-    Tcp(Tcp),
-    Unix(UnixStream),
-    Tls(Box<TlsStream<Tcp>>),
+    Tcp(Socket<TcpStream>),
+    Unix(Socket<UnixStream>),
+    Tls(Box<TlsStream<Socket<TcpStream>>>),
     #[cfg(test)]
     Simulated(tokio::io::DuplexStream),
 }
@@ -60,12 +60,14 @@ const READ_SIZE: usize = 256 * 1024;
 pub(super) const MOST_KEPT: usize = 4 << 20;
 
 impl Stream {
-    /// Is not woken by what arrives until it is used again, where the kind of socket allows it. What has been taken in is still there.
+    /// Is not woken by what arrives until it is used again. What has been taken in is still there.
     pub(super) fn leave_alone(&mut self) -> io::Result<()> {
         match self {
             Stream::Tcp(tcp) => tcp.leave_alone(),
+            Stream::Unix(unix) => unix.leave_alone(),
             Stream::Tls(tls) => tls.get_mut().0.leave_alone(),
-            _ => Ok(()),
+            #[cfg(test)]
+            Stream::Simulated(_) => Ok(()),
         }
     }
 
@@ -93,21 +95,27 @@ impl Stream {
     pub(super) async fn drain(&mut self, outbound: &mut impl Buf, inbound: &mut BytesMut) -> io::Result<()> {
         std::future::poll_fn(|cx| {
             loop {
-                while outbound.has_remaining() {
-                    match poll_write_buf(Pin::new(&mut *self), cx, outbound) {
-                        Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                        Poll::Ready(Ok(_)) => {}
-                        Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
-                        Poll::Pending => break,
-                    }
-                }
-                if !outbound.has_remaining() && Pin::new(&mut *self).poll_flush(cx)?.is_ready() {
+                if self.poll_write_all(cx, outbound)?.is_ready() {
                     return Poll::Ready(Ok(()));
                 }
                 ready!(self.poll_fill(cx, inbound))?;
             }
         })
         .await
+    }
+
+    /// Writes of `outbound` what the peer takes at once; true when that is all.
+    pub(super) async fn offer(&mut self, outbound: &mut impl Buf) -> io::Result<bool> {
+        std::future::poll_fn(|cx| Poll::Ready(Ok(self.poll_write_all(cx, outbound)?.is_ready()))).await
+    }
+
+    fn poll_write_all(&mut self, cx: &mut Context<'_>, outbound: &mut impl Buf) -> Poll<io::Result<()>> {
+        while outbound.has_remaining() {
+            if ready!(poll_write_buf(Pin::new(&mut *self), cx, outbound))? == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+        }
+        Pin::new(&mut *self).poll_flush(cx)
     }
 
     /// Writes `outbound` as far as the peer takes it, and reads into `inbound` unless `read` is false. Ends as soon as anything arrived, or
@@ -119,19 +127,7 @@ impl Stream {
         read: bool,
     ) -> io::Result<()> {
         std::future::poll_fn(|cx| {
-            let mut written = true;
-            while outbound.has_remaining() {
-                match poll_write_buf(Pin::new(&mut *self), cx, outbound) {
-                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                    Poll::Ready(Ok(_)) => {}
-                    Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
-                    Poll::Pending => {
-                        written = false;
-                        break;
-                    }
-                }
-            }
-            let written = written && Pin::new(&mut *self).poll_flush(cx)?.is_ready();
+            let written = self.poll_write_all(cx, outbound)?.is_ready();
             if read {
                 self.poll_fill(cx, inbound)
             } else if written {

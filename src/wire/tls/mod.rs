@@ -23,7 +23,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::tcp::Tcp;
+use super::socket::Socket;
 use crate::config::{RootCert, Tls, TlsVersion, Verification};
 use crate::error::{Error, Result};
 use verifier::Verifier;
@@ -33,7 +33,7 @@ const ALPN: &[u8] = b"postgresql";
 
 /// An encrypted socket.
 pub(super) struct Negotiated {
-    pub(super) stream: TlsStream<Tcp>,
+    pub(super) stream: TlsStream<Socket<TcpStream>>,
     /// The hash of the server's certificate that a login can be bound to (RFC 5929).
     pub(super) server_end_point: Option<Vec<u8>>,
 }
@@ -53,7 +53,7 @@ pub(super) async fn handshake(tcp: TcpStream, tls: &Tls, host: &str, direct: boo
             ServerName::IpAddress(peer.ip().into())
         }
     };
-    let stream = TlsConnector::from(Arc::new(config)).connect(name, Tcp::from(tcp)).await.map_err(
+    let stream = TlsConnector::from(Arc::new(config)).connect(name, Socket::from(tcp)).await.map_err(
         |error| match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             Some(error) => refusal(error, tls, host),
             None => Error::failed(format!("SSL handshake failed: {}", error.to_string().to_lowercase())),
