@@ -2,6 +2,9 @@
 //!
 //! Many items share a transaction and a round trip. When one fails, the batch is rolled back, what stood before it is made again, and
 //! the failing one is tried alone, so that the error belongs to it and nothing else is lost.
+//!
+//! Nobody waits for the disk: a server that crashes loses the last items together with their rows in the state tables. The change of phase that follows is
+//! durable, and with it all before it.
 
 use super::failures::Failures;
 use crate::ddl::Item;
@@ -25,6 +28,9 @@ const BATCH: usize = 100;
 
 /// After so many failures the rest is made one by one: a batch that fails is work done twice.
 const PATIENCE: usize = 3;
+
+/// Begins a transaction that makes items.
+const BEGIN: [&str; 2] = ["BEGIN", "SET LOCAL synchronous_commit = off"];
 
 /// Settings of a session that makes items: bodies of functions may name what is made later.
 const SESSION: &[&str] = &["SET check_function_bodies = off", "SET client_min_messages = warning"];
@@ -91,7 +97,7 @@ pub async fn apply_items(
 
 /// Makes a batch in one transaction; when an item fails, makes again what stood before it. How many items from the front are made.
 async fn apply_batch(target: &mut Connection, batch: &[&Item]) -> Result<usize> {
-    let mut statements = vec!["BEGIN".to_owned()];
+    let mut statements = BEGIN.map(str::to_owned).to_vec();
     let mut ends = Vec::with_capacity(batch.len());
     for item in batch {
         statements.extend(item.create.iter().chain(&item.decorate).cloned());
@@ -124,7 +130,7 @@ async fn apply_one(
 ) -> Result<(ItemOutcome, Option<String>)> {
     let mut tries = 0;
     loop {
-        let mut create = vec!["BEGIN".to_owned()];
+        let mut create = BEGIN.map(str::to_owned).to_vec();
         create.extend(item.create.iter().cloned());
         let Err(PipelineError { error, .. }) = target.pipeline(&create).await else { break };
         if target.is_broken() {

@@ -12,6 +12,10 @@ use crate::ddl::Item;
 pub struct PostData {
     items: Vec<Entry>,
     incomplete: HashSet<u32>,
+    /// How many items that aren't cheap may be in the making at once.
+    most_dear: usize,
+    /// How many are.
+    dear: usize,
 }
 
 #[derive(Debug)]
@@ -51,7 +55,7 @@ pub enum Work {
 }
 
 impl PostData {
-    /// `needs` has for each item the positions of those that must be made before; `leaves` names the tables with rows below each partitioned table; `sizes` are the bytes of tables; tables in
+    /// At most `most_dear` items that read much are given out at once. `needs` has for each item the positions of those that must be made before; `leaves` names the tables with rows below each partitioned table; `sizes` are the bytes of tables; tables in
     /// `incomplete` still lack rows.
     pub fn new(
         items: Vec<Item>,
@@ -59,6 +63,7 @@ impl PostData {
         leaves: &HashMap<u32, Vec<u32>>,
         sizes: &HashMap<u32, u64>,
         incomplete: HashSet<u32>,
+        most_dear: usize,
     ) -> PostData {
         let mut entries: Vec<Entry> = Vec::with_capacity(items.len());
         // For each table, the items so far that touch it.
@@ -84,7 +89,7 @@ impl PostData {
             let cost = if reads_rows { item.tables.iter().map(size).max().unwrap_or(0) } else { 0 };
             entries.push(Entry { item, tables, after, cost, state: State::Waiting });
         }
-        PostData { items: entries, incomplete }
+        PostData { items: entries, incomplete, most_dear, dear: 0 }
     }
 
     /// Every row of `table` is there.
@@ -95,19 +100,27 @@ impl PostData {
     /// The next work: the most expensive item that may begin, or a batch of cheap ones.
     pub fn take(&mut self) -> Work {
         let ready: Vec<usize> = (0..self.items.len()).filter(|&p| self.is_ready(p)).collect();
-        let Some(&dearest) = ready.iter().max_by_key(|&&p| (self.items[p].cost, std::cmp::Reverse(p))) else {
+        let dearest = ready.iter().copied().filter(|&p| self.is_dear(p));
+        let dearest = dearest.max_by_key(|&p| (self.items[p].cost, std::cmp::Reverse(p)));
+        let taken: Vec<usize> = match dearest {
+            Some(dearest) if self.dear < self.most_dear => {
+                self.dear += 1;
+                vec![dearest]
+            }
+            _ => ready.into_iter().filter(|&p| !self.is_dear(p)).take(CHEAP_BATCH).collect(),
+        };
+        if taken.is_empty() {
             let done = self.items.iter().all(|entry| entry.state == State::Made);
             return if done { Work::Done } else { Work::Wait };
-        };
-        let taken = if self.items[dearest].cost > CHEAP {
-            vec![dearest]
-        } else {
-            ready.into_iter().take(CHEAP_BATCH).collect()
-        };
+        }
         for &position in &taken {
             self.items[position].state = State::Taken;
         }
         Work::Make(taken)
+    }
+
+    fn is_dear(&self, position: usize) -> bool {
+        self.items[position].cost > CHEAP
     }
 
     fn is_ready(&self, position: usize) -> bool {
@@ -122,10 +135,19 @@ impl PostData {
         &self.items[position].item
     }
 
+    /// The items at these positions have not been begun after all.
+    pub fn give_back(&mut self, positions: &[usize]) {
+        for &position in positions {
+            self.items[position].state = State::Waiting;
+            self.dear -= usize::from(self.is_dear(position));
+        }
+    }
+
     /// The items at these positions have been made, or recorded as failed.
     pub fn finish(&mut self, positions: &[usize]) {
         for &position in positions {
             self.items[position].state = State::Made;
+            self.dear -= usize::from(self.is_dear(position));
         }
     }
 }
@@ -175,7 +197,7 @@ mod tests {
         ];
         let big = HashMap::from([(1, CHEAP * 3), (2, CHEAP * 2)]);
         let needs = vec![vec![], vec![], vec![], vec![2], vec![2]];
-        let mut post = PostData::new(items, needs, &HashMap::new(), &big, HashSet::from([1, 2]));
+        let mut post = PostData::new(items, needs, &HashMap::new(), &big, HashSet::from([1, 2]), 2);
         assert!(matches!(post.take(), Work::Wait));
         post.complete(1);
         assert_eq!(taken(post.take()), [0]);
@@ -201,6 +223,7 @@ mod tests {
             &leaves,
             &HashMap::new(),
             HashSet::from([2, 3]),
+            1,
         );
         post.complete(2);
         assert!(matches!(post.take(), Work::Wait));
@@ -209,10 +232,26 @@ mod tests {
     }
 
     #[test]
+    fn more_sessions_than_may_build_large_indexes_get_what_is_cheap() {
+        let items = vec![item("INDEX", "a", &[1]), item("INDEX", "b", &[2]), item("TRIGGER", "t", &[3])];
+        let big = HashMap::from([(1, CHEAP * 3), (2, CHEAP * 2)]);
+        let mut post = PostData::new(items, vec![Vec::new(); 3], &HashMap::new(), &big, HashSet::new(), 1);
+        assert_eq!(taken(post.take()), [0]);
+        assert_eq!(taken(post.take()), [2]);
+        assert!(matches!(post.take(), Work::Wait));
+        post.finish(&[0]);
+        assert_eq!(taken(post.take()), [1]);
+        post.give_back(&[1]);
+        assert_eq!(taken(post.take()), [1]);
+        post.finish(&[1, 2]);
+        assert!(matches!(post.take(), Work::Done));
+    }
+
+    #[test]
     fn cheap_items_are_taken_together() {
         let items = (0..60).map(|n| item("TRIGGER", "t", &[n])).collect::<Vec<_>>();
         let needs = vec![Vec::new(); 60];
-        let mut post = PostData::new(items, needs, &HashMap::new(), &HashMap::new(), HashSet::new());
+        let mut post = PostData::new(items, needs, &HashMap::new(), &HashMap::new(), HashSet::new(), 1);
         assert_eq!(taken(post.take()).len(), CHEAP_BATCH);
         assert_eq!(taken(post.take()).len(), 10);
     }

@@ -33,9 +33,13 @@ use crate::wire::{Canceller, Connection, Settings};
 pub struct Workers {
     /// Sessions that move rows.
     pub jobs: usize,
-    /// Sessions that make post-data items.
+    /// Sessions that build large indexes and check large tables.
     pub index_jobs: usize,
 }
+
+/// So many more sessions make post-data items that read little, if the target has room for them: most of the time of each is a wait for the disk, to which a
+/// new index is written at once.
+const MORE_FOR_CHEAP: usize = 2;
 
 /// The tables of the source, and how their rows travel.
 #[derive(Debug)]
@@ -118,7 +122,7 @@ impl Copy {
 
     async fn target(&self) -> Result<Connection> {
         let mut session = Connection::connect(&self.target, Side::Target, &Settings::session()).await?;
-        session.pipeline(KEEPALIVES).await?;
+        session.pipeline(SESSION).await?;
         state::join_run(&mut session).await?;
         Ok(session)
     }
@@ -137,9 +141,14 @@ impl Copy {
     }
 }
 
-/// A worker's host that vanishes is noticed by the target within half a minute, so that its part is free again.
-const KEEPALIVES: &[&str] =
-    &["SET tcp_keepalives_idle = 10", "SET tcp_keepalives_interval = 5", "SET tcp_keepalives_count = 4"];
+/// A worker's host that vanishes is noticed by the target within half a minute, so that its part is free again. A part is committed together with its
+/// row in the state tables, so that a crash loses both or none, and the change of phase that follows is durable: a worker doesn't wait for the disk.
+const SESSION: &[&str] = &[
+    "SET tcp_keepalives_idle = 10",
+    "SET tcp_keepalives_interval = 5",
+    "SET tcp_keepalives_count = 4",
+    "SET synchronous_commit = off",
+];
 
 /// Runs the copy to its end: every part is done, here or by workers elsewhere, and every post-data item made or recorded as failed. The snapshot is let go as soon as
 /// no part is left.
@@ -157,8 +166,9 @@ pub async fn run(
     let mut items = JoinSet::new();
     let holder = Arc::new(tokio::sync::Mutex::new(snapshot));
     let mut rows = spawn_rows(&copy, workers.jobs, &abort, Some(&holder));
-    for _ in 0..workers.index_jobs.max(1) {
-        items.spawn(guarded(copy.clone(), abort.clone(), Kind::Items));
+    for number in 0..workers.index_jobs.max(1) + MORE_FOR_CHEAP {
+        let is_spare = number >= workers.index_jobs.max(1);
+        items.spawn(guarded(copy.clone(), abort.clone(), Kind::Items { is_spare }));
     }
     let watching = abort.child_token();
     let watcher = tokio::spawn(watch_builds(copy.clone(), watching.clone()));
@@ -273,7 +283,8 @@ type Holder = Arc<tokio::sync::Mutex<Snapshot>>;
 enum Kind {
     /// Without a holder where that is in another process.
     Rows(Option<Holder>),
-    Items,
+    /// A spare one ends where the target has no room for its session.
+    Items { is_spare: bool },
 }
 
 /// Runs a worker until it ends or is aborted; then its statements are cancelled on the servers, so that nothing goes on behind our back.
@@ -282,7 +293,7 @@ async fn guarded(copy: Arc<Copy>, abort: CancellationToken, kind: Kind) -> Resul
     let work = async {
         match kind {
             Kind::Rows(holder) => move_rows(&copy, holder.as_ref(), &sessions).await,
-            Kind::Items => make_items(&copy, &sessions).await,
+            Kind::Items { is_spare } => make_items(&copy, is_spare, &sessions).await,
         }
     };
     let result = tokio::select! {
@@ -411,7 +422,12 @@ fn missing(part: &Part) -> Error {
         .with_hint("It was dropped since the migration began: start anew with --restart.")
 }
 
-async fn make_items(copy: &Copy, sessions: &Mutex<Vec<Canceller>>) -> Result<()> {
+/// Whether a server refused a session because it, the database or the role has as many as it may.
+fn is_full(error: &Error) -> bool {
+    error.sqlstate().is_some_and(|state| state.as_str() == "53300")
+}
+
+async fn make_items(copy: &Copy, is_spare: bool, sessions: &Mutex<Vec<Canceller>>) -> Result<()> {
     let mut target: Option<Connection> = None;
     loop {
         // Registered before looking, so that what is finished in between wakes us.
@@ -428,7 +444,14 @@ async fn make_items(copy: &Copy, sessions: &Mutex<Vec<Canceller>>) -> Result<()>
         let session = match &mut target {
             Some(session) => session,
             None => {
-                let session = copy.target().await?;
+                let session = match copy.target().await {
+                    Err(error) if is_spare && is_full(&error) => {
+                        locked(&copy.post_data).give_back(&positions);
+                        copy.finished.notify_waiters();
+                        return Ok(());
+                    }
+                    opened => opened?,
+                };
                 locked(sessions).push(session.canceller());
                 target.insert(session)
             }

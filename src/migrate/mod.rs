@@ -325,6 +325,7 @@ impl Run<'_> {
         if self.method == Method::Copy {
             self.phases(source, target, &migration).await?;
             if let Some(left) = self.options.sections.left() {
+                state::settle(target).await?;
                 return Ok(Ended::Partly(left));
             }
             state::set_phase(target, Phase::Done).await?;
@@ -620,7 +621,8 @@ impl Run<'_> {
             chosen.retain(|&place| !held_back(&plan.items[place]));
         }
         let (items, needs) = plan.part(&chosen);
-        let post_data = PostData::new(items, needs, &leaves, &sizes, incomplete);
+        let post_data =
+            PostData::new(items, needs, &leaves, &sizes, incomplete, self.options.index_jobs.max(1));
         let as_is = copy::is_as_is(snapshot.connection(), target);
         let tables = database.tables.into_iter().map(|table| (table.oid, table)).collect();
         let tables = SourceTables {

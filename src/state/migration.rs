@@ -238,6 +238,11 @@ pub async fn set_phase(target: &mut Connection, phase: Phase) -> Result<()> {
         .await
 }
 
+/// Makes durable what other sessions committed without waiting for the disk; a change of phase does it too.
+pub async fn settle(target: &mut Connection) -> Result<()> {
+    target.execute("UPDATE pgstream.migration SET updated_at = pg_catalog.clock_timestamp()").await
+}
+
 /// Remembers another choice of what is copied than the migration was begun with.
 pub async fn set_content(target: &mut Connection, content: &ddl::Options) -> Result<()> {
     let sql = "UPDATE pgstream.migration SET options = (options::jsonb || \

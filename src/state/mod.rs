@@ -37,7 +37,7 @@ pub use lock::{end_lost_session, is_locked_here, join_run, keep, lock, lock_hold
 pub use migration::{
     Begin, Format, FullIdentity, Migration, Phase, clear_error, create, drop_schema, forget_cutover,
     full_identities, read, record_error, record_full_identity, request_cutover, set_content, set_phase,
-    set_source_read_only,
+    set_source_read_only, settle,
 };
 pub use offer::{Offer, offer, offered, withdraw};
 pub use part::{

@@ -53,12 +53,13 @@ pub(super) async fn handshake(tcp: TcpStream, tls: &Tls, host: &str, direct: boo
             ServerName::IpAddress(peer.ip().into())
         }
     };
-    let stream = TlsConnector::from(Arc::new(config)).connect(name, Socket::from(tcp)).await.map_err(
-        |error| match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            Some(error) => refusal(error, tls, host),
-            None => Error::failed(format!("SSL handshake failed: {}", error.to_string().to_lowercase())),
-        },
-    )?;
+    let stream =
+        TlsConnector::from(Arc::new(config)).connect(name, Socket::from(tcp)).await.map_err(|error| {
+            match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+                Some(error) => refusal(error, tls, host),
+                None => Error::failed(format!("SSL handshake failed: {}", error.to_string().to_lowercase())),
+            }
+        })?;
     let (_, session) = stream.get_ref();
     if direct && session.alpn_protocol() != Some(ALPN) {
         return Err(Error::failed(
