@@ -24,8 +24,11 @@ pub struct ReplicationSource {
     pub free_slots: i64,
     /// Walsenders that may yet start.
     pub free_senders: i64,
-    /// The role may start a walsender and make a slot, as far as its attributes tell.
+    /// The role may start a walsender and make a slot, as far as its attributes and memberships tell.
     pub may_replicate: bool,
+    /// What the server says to the user who opens a replication session, if it refuses; set by who has tried.
+    #[serde(skip)]
+    pub refused: Option<String>,
     /// The role may make a publication in the database: itself, or by the function of aiven_extras.
     pub may_publish: bool,
     /// The setting in megabytes, where the server has it and it limits what a slot holds back.

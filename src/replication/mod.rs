@@ -57,6 +57,6 @@ pub use publication::{
 };
 pub use slot::{
     Blocker, CreatedSlot, SlotRequest, SlotState, SystemIdentity, create_slot, drop_slot, end_position,
-    identify_system, object_name, read_slot,
+    identify_system, object_name, read_slot, refused_session,
 };
 pub use target::{TriggerRole, silence_triggers};

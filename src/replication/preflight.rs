@@ -145,6 +145,12 @@ fn server(source: &ReplicationSource) -> Vec<Obstacle> {
             "Give it the attribute: ALTER ROLE … REPLICATION (a managed service has its own way, such as GRANT rds_replication).",
         );
     }
+    if let Some(refused) = &source.refused {
+        block(
+            format!("the user may open no replication session: {refused}"),
+            "Give it the attribute: ALTER ROLE … REPLICATION; connect to the server itself, not to a pooler.",
+        );
+    }
     if !source.may_publish {
         block("the user may not make a publication".to_owned(), "Grant it CREATE on the source database.");
     }
@@ -383,6 +389,14 @@ mod tests {
         assert_eq!(whole(&[root.clone(), leaf("d")]), Changes::Published);
         assert_eq!(whole(&[root.clone(), leaf("n")]), Changes::Elsewhere);
         assert_eq!(whole(&[ReplicationTable { has_key: false, ..root }, leaf("d")]), Changes::Elsewhere);
+    }
+
+    #[test]
+    fn a_right_that_the_server_does_not_honour_blocks_with_the_servers_words() {
+        let source = ReplicationSource { refused: Some("permission denied".to_owned()), ..good() };
+        let found = obstacles(&source, MissingIdentity::Error);
+        assert!(found.len() == 1 && found[0].blocks, "{found:?}");
+        assert!(found[0].what.ends_with("no replication session: permission denied"), "{found:?}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Roles that are no superusers on either side, with settings of their own, and every way in which one may silence triggers on the target.
 
 use super::{
-    assert_source_is_clean, cutover, migrate_until_in_step, until_in_step, wait_until,
+    assert_equal, assert_source_is_clean, cutover, migrate_until_in_step, until_in_step, wait_until,
 };
 use crate::harness::{Cluster, Database, Extensions, Options, Pgstream, compare};
 
@@ -242,4 +242,37 @@ fn tables_of_others_are_followed_from_a_major_that_publishes_no_partitioned_tabl
     let source = Cluster::start(12, &Options::default());
     let install = format!("CREATE SCHEMA aiven_extras; {AIVEN_EXTRAS}");
     tables_of_others_are_followed(&source, &install, ["--exclude-schema", "aiven_extras"]);
+}
+
+#[test]
+fn membership_in_a_providers_role_counts_as_far_as_the_server_honours_it() {
+    for (major, refusal) in
+        [(15, "must be superuser or replication role"), (18, "permission denied to start WAL sender")]
+    {
+        let source = Cluster::start(major, &Options::default());
+        let target = Cluster::start(18, &Options::default());
+        source.postgres().execute("CREATE ROLE rds_replication; CREATE ROLE mover LOGIN");
+        let from = source.create_database_with("member", "OWNER mover");
+        from.execute("SET ROLE mover; CREATE TABLE t (id integer PRIMARY KEY); INSERT INTO t VALUES (1)");
+        let to = target.create_database("member");
+        let run = |command: &str, method: &str| {
+            by_mover(command, &from, &to, "postgres").args(["--method", method]).run()
+        };
+        run("check", "replication")
+            .expect_code(2)
+            .expect_words(&["the user may not make a replication slot"]);
+        // As a managed server would have it, where a member may replicate; this one takes the attribute alone.
+        source.postgres().execute("GRANT rds_replication TO mover");
+        let refused = format!("the user may open no replication session: {refusal}");
+        for command in ["check", "migrate"] {
+            let said = run(command, "replication").expect_code(2);
+            said.expect_words(&[&refused, "ALTER ROLE … REPLICATION"]);
+            assert!(!said.stdout.contains("may not make a replication slot"), "{}", said.stdout);
+        }
+        assert_eq!(to.value("SELECT to_regnamespace('pgstream') IS NULL"), "t");
+        run("check", "auto").expect_code(0).expect_words(&[&refused, "so the source can't be followed"]);
+        run("migrate", "auto").expect_code(0).expect_words(&[&refused, "method copy"]);
+        assert_equal(&from, &to);
+        assert_source_is_clean(&from);
+    }
 }

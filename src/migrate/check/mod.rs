@@ -321,6 +321,9 @@ async fn read(from: &mut Connection, target: &mut Connection, wanted: &Wanted<'_
             Method::Auto | Method::Replication => {
                 let mut facts = catalog::replication::read_replication_source(from).await?;
                 scope::mark(&mut facts.tables, &selected.database, options);
+                if facts.may_replicate && facts.free_senders > 0 {
+                    facts.refused = replication::refused_session(from.config()).await?;
+                }
                 replication::obstacles(&facts, wanted.replica_identity)
             }
         };
