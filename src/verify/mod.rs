@@ -7,6 +7,7 @@
 mod form;
 mod keys;
 mod large_object;
+mod locale;
 mod rows;
 mod schema;
 mod sequence;
