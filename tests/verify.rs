@@ -148,3 +148,37 @@ fn what_servers_write_in_their_own_way_is_no_difference() {
         ]);
     }
 }
+
+#[test]
+fn partitions_that_take_other_rows_elsewhere_are_compared_through_their_root() {
+    let schema = "
+        CREATE TYPE letter AS ENUM ('a', 'b', 'c', 'd', 'e', 'f', 'g', 'h');
+        CREATE TABLE by_enum (l letter, id integer, v text, PRIMARY KEY (l, id)) PARTITION BY HASH (l);
+        CREATE TABLE by_enum_0 PARTITION OF by_enum FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+        CREATE TABLE by_enum_1 PARTITION OF by_enum FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+        INSERT INTO by_enum SELECT l, n, 'v' FROM unnest(enum_range(NULL::letter)) l, generate_series(1, 100) n;
+        CREATE TABLE by_text (t text, v text, PRIMARY KEY (t)) PARTITION BY HASH (t);
+        CREATE TABLE by_text_0 PARTITION OF by_text FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+        CREATE TABLE by_text_1 PARTITION OF by_text FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+        INSERT INTO by_text SELECT chr(233) || n, 'v' FROM generate_series(1, 100) n;";
+    let template = "TEMPLATE template0 LOCALE 'C' ENCODING";
+    let together = |table: &str| json!({ "object": format!("TABLE public.{table}"), "partitions": 2 });
+    for (encoding, expected) in [
+        ("UTF8", json!([together("by_enum")])),
+        ("LATIN1", json!([together("by_enum"), together("by_text")])),
+    ] {
+        let source = server(14).create_database_with("source", &format!("{template} '{encoding}'"));
+        let target = server(17).create_database_with("target", &format!("{template} 'UTF8'"));
+        target.execute("CREATE TYPE before AS ENUM ('x', 'y', 'z')");
+        source.execute(&format!("SET client_encoding = 'UTF8'; {schema}"));
+        Pgstream::between("migrate", &source, &target).args(["--method", "copy"]).run().expect_code(0);
+        let (code, said) = verify(&source, &target, &[]);
+        assert_eq!((code, &said["together"], &said["rows"]), (Some(0), &expected, &json!(900)), "{said:#}");
+        target.execute("UPDATE by_enum SET v = 'w' WHERE l = 'c' AND id = 7");
+        let (code, said) = verify(&source, &target, &[]);
+        assert_eq!(code, Some(3), "{said:#}");
+        assert_eq!(keys(&said, "by_enum")["rows"], json!([{ "key": ["c", "7"], "difference": "differs" }]));
+        let text = Pgstream::between("verify", &source, &target).run().expect_code(3);
+        text.expect_words(&["TABLE public.by_enum: 2 partitions compared together"]);
+    }
+}

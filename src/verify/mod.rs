@@ -84,8 +84,19 @@ pub struct Report {
     pub sequences: u64,
     /// Large objects that the source has.
     pub large_objects: u64,
+    /// Partitioned tables whose rows were compared together, since either server puts them into partitions in its own way.
+    pub together: Vec<Together>,
     /// Every difference, in the order of objects.
     pub differences: Vec<Difference>,
+}
+
+/// A partitioned table whose partitions weren't compared one by one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Together {
+    /// The table with its kind: `TABLE public.film`.
+    pub object: String,
+    /// How many tables with rows are below it.
+    pub partitions: usize,
 }
 
 /// Compares `target` with `source`.
@@ -146,6 +157,8 @@ pub async fn run(
         progress.set_phase("comparing rows");
         progress.set_parts(0, pairs.len() as u64, 0, total);
         report.tables = pairs.len() as u64;
+        report.together = pairs.iter().filter_map(Pair::together).collect();
+        report.together.sort_by(|a, b| a.object.cmp(&b.object));
         let found = compare_rows(pair, pairs, &measure, options, progress, stop).await?;
         report.rows = found.rows;
         report.differences.extend(found.differences);
