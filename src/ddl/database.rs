@@ -1,5 +1,6 @@
 //! The database's own properties, and default privileges.
 
+use super::note::security_label;
 use super::privileges::{self, Privileges, Subject};
 use super::setting::set_clause;
 use super::{Context, Item, Plan, Section};
@@ -71,6 +72,10 @@ fn add_database(context: &Context<'_>, plan: &mut Plan, name: &str) {
     }
     if let Some(comment) = properties.comment.as_deref().filter(|_| context.options.comments) {
         item.decorate.push(format!("COMMENT ON DATABASE {database} IS {}", literal(comment)));
+    }
+    if context.options.security_labels {
+        let subject = format!("DATABASE {database}");
+        item.decorate.extend(properties.labels.iter().map(|label| security_label(&subject, label)));
     }
     for setting in properties.settings.iter().filter_map(|s| set_clause(s, context.target_version)) {
         item.decorate.push(format!("ALTER DATABASE {database} {setting}"));

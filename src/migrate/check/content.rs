@@ -132,6 +132,25 @@ pub(super) fn tablespaces(facts: &Facts) -> Vec<Finding> {
         .collect()
 }
 
+/// Which providers a server has loaded can't be asked.
+pub(super) fn security_labels(facts: &Facts) -> Vec<Finding> {
+    if !facts.options.security_labels {
+        return Vec::new();
+    }
+    let objects = facts.database.security_labels.iter().map(|label| &label.label.provider);
+    let database = facts.database.properties.labels.iter().map(|label| &label.provider);
+    let providers: BTreeSet<&String> = objects.chain(database).collect();
+    let finding = |provider| {
+        Finding::new(
+            Warning,
+            format!("security label provider \"{provider}\""),
+            "labels come only where the target's server has loaded the provider's library",
+        )
+        .with_hint("Add it to the target's shared_preload_libraries, or run with --no-security-labels.")
+    };
+    providers.into_iter().map(finding).collect()
+}
+
 pub(super) fn not_copied(facts: &Facts) -> Vec<Finding> {
     let left = facts.plan.not_copied.iter();
     left.map(|left| {

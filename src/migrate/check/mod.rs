@@ -189,6 +189,7 @@ const CHECKS: &[fn(&Facts) -> Vec<Finding>] = &[
     extensions::extensions,
     content::collations,
     content::tablespaces,
+    content::security_labels,
     content::not_copied,
     content::dangling,
     content::particular_tables,
