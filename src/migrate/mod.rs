@@ -172,8 +172,7 @@ async fn run(
             progress.set_phase("creating the database");
             // Its owner comes first.
             options.roles.make(&mut source, &mut maintenance).await?;
-            let tablespaces = options.ddl.tablespaces;
-            let target = database::make(&mut source, &mut maintenance, &options.target, tablespaces).await?;
+            let target = database::make(&mut source, &mut maintenance, &options.target, &options.ddl).await?;
             maintenance.close().await;
             target
         }

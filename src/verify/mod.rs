@@ -15,7 +15,7 @@ mod sequence;
 pub use keys::{DifferentRow, Keys};
 pub use rows::Sample;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::Mutex;
@@ -131,7 +131,9 @@ pub async fn run(
     if options.schema {
         let version = pair.target.version();
         let made = ddl::plan(&source_definition, &wanted, version)?;
-        let found = ddl::plan(&target_definition, &wanted, version)?;
+        // What has another name there has it already.
+        let there = ddl::Options { tablespace_mapping: BTreeMap::new(), ..wanted.clone() };
+        let found = ddl::plan(&target_definition, &there, version)?;
         let majors = form::Majors { source: source_definition.version / 10_000, target: version / 10_000 };
         report.items = made.items.len() as u64;
         report.differences.extend(schema::compare(&made, &found, majors));

@@ -375,7 +375,7 @@ async fn read(from: &mut Connection, target: &mut Connection, wanted: &Wanted<'_
         Some(name) => {
             let properties = &database.properties;
             let unknown_locales = database::unknown_locales(target, properties).await?;
-            let statement = ddl::database::create(properties, name, options.tablespaces, target_version);
+            let statement = ddl::database::create(properties, name, options, target_version);
             Some(Created { unknown_locales, ..create(name, &mut server, &source, statement) })
         }
         None => None,
