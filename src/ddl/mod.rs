@@ -3,6 +3,7 @@
 //! In: `schema`'s plain data. Out: a [`Plan`] of [`Item`]s, each one object as pg_dump counts them, with the statements that
 //! make it. Statements carry no semicolon at the end. What may fail: a loop of dependencies that no repair breaks.
 
+mod array_cast;
 pub mod collation;
 pub mod constraint;
 pub mod data_type;
@@ -38,6 +39,7 @@ use crate::error::Result;
 use crate::schema::selection::Selection;
 use crate::schema::{Class, Database, ObjectId, newer};
 
+pub use array_cast::keep_array_casts;
 pub use omit::{Dangling, Name, dangling};
 pub use script::script;
 
