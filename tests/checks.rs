@@ -110,6 +110,7 @@ fn size_age_and_what_surrounds_the_databases_is_judged() {
             ..Options::default()
         },
     );
+    let newer = Cluster::start(18, &Options::default());
     let (from, to) = (source.create_database("source"), target.create_database("target"));
     from.execute(
         "CREATE ROLE boss SUPERUSER LOGIN; CREATE TABLE t (a int PRIMARY KEY); ALTER TABLE t OWNER TO boss;
@@ -130,6 +131,16 @@ fn size_age_and_what_surrounds_the_databases_is_judged() {
     expect(
         &findings(check(), "role \"boss\""),
         &["blocker: is a superuser", "reserved", "NOSUPERUSER", "--exclude-role"],
+    );
+    let without_boss = || check().args(["--exclude-role", "boss"]);
+    assert_eq!(findings(without_boss(), "role \"boss\""), Vec::<String>::new());
+    // 18 has checksums unless it is told otherwise, and 17 hasn't: what is better on the target needs no word.
+    let to_18 = || Pgstream::new("check").args(["--source", &from.uri(), "--target", &newer.uri("postgres")]);
+    assert_eq!(findings(to_18(), "setting data_checksums"), Vec::<String>::new());
+    let back = Pgstream::new("check").args(["--source", &newer.uri("postgres"), "--target", &from.uri()]);
+    expect(
+        &findings(back, "setting data_checksums"),
+        &["info: is on for the source's cluster", "pg_checksums --enable"],
     );
     expect(&findings(check(), "setting default_text_search_config"), &["german", "ALTER DATABASE"]);
     expect(

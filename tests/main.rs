@@ -24,6 +24,7 @@ mod network;
 mod operators;
 mod pg_dump_objects;
 mod random_schemas;
+mod rare_properties;
 mod refused;
 mod regression_database;
 mod replication;

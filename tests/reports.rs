@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Database, Pgstream, Screen, http, json_schema, server};
+use crate::harness::{Cluster, Database, Options, Pgstream, Screen, http, json_schema, server};
 
 fn filled(major: u32, rows: u32) -> Database<'static> {
     let source = server(major).create_database("source");
@@ -113,13 +113,11 @@ const SLOW: &str = "
     INSERT INTO a_table_with_a_name_of_sixty_three_bytes_which_is_the_most_of_it SELECT generate_series(1, 400);
     CREATE INDEX ON a_table_with_a_name_of_sixty_three_bytes_which_is_the_most_of_it (slowly(id));";
 
-/// Everything that a migration writes to a terminal of so many columns.
-fn on_a_terminal(columns: usize, source: &Database<'_>, target: &Database<'_>) -> String {
+/// Everything that a command writes to a terminal of so many columns.
+fn on_a_terminal(columns: usize, (source, target): (&str, &str), command: &str) -> String {
     let command = format!(
-        "stty cols {columns} rows 24; exec {} migrate --method copy --source '{}' --target '{}'",
+        "stty cols {columns} rows 24; exec {} {command} --source '{source}' --target '{target}'",
         env!("CARGO_BIN_EXE_pgstream"),
-        source.uri(),
-        target.uri()
     );
     let output = Command::new("script")
         .args(["-qec", &command, "/dev/null"])
@@ -138,8 +136,11 @@ fn bars_fit_the_terminal_and_elsewhere_lines_come_every_few_seconds_without_cont
     let targets = [(); 3].map(|()| server(17).create_database("target"));
     let (drawn, finished) = std::thread::scope(|scope| {
         let source = &source;
-        let drawn = [(80, &targets[0]), (160, &targets[1])]
-            .map(|(columns, target)| (columns, scope.spawn(move || on_a_terminal(columns, source, target))));
+        let drawn = [(80, &targets[0]), (160, &targets[1])].map(|(columns, target)| {
+            let between =
+                move || on_a_terminal(columns, (&source.uri(), &target.uri()), "migrate --method copy");
+            (columns, scope.spawn(between))
+        });
         let command = Pgstream::between("migrate", source, &targets[2]).args(["--method", "copy"]);
         let finished = command.run().expect_code(0);
         (drawn.map(|(columns, thread)| (columns, thread.join().expect("it is drawn"))), finished)
@@ -163,9 +164,50 @@ fn bars_fit_the_terminal_and_elsewhere_lines_come_every_few_seconds_without_cont
 }
 
 #[test]
+fn what_is_drawn_of_a_whole_server_and_of_a_stream_fits_the_terminal_too() {
+    let (source, target) = (Cluster::start(16, &Options::default()), Cluster::start(17, &Options::default()));
+    for (name, rows) in
+        [("short", 100), ("a_database_with_a_name_that_is_long_enough_to_fill_half_a_row", 50_000)]
+    {
+        source.postgres().execute(&format!("CREATE DATABASE {name}"));
+        source.database(name).execute(&format!(
+            "CREATE TABLE a_table_with_a_name_of_sixty_three_bytes_which_is_the_most_of_it (id integer PRIMARY KEY, v text);
+             INSERT INTO a_table_with_a_name_of_sixty_three_bytes_which_is_the_most_of_it SELECT i, repeat('v', 100) FROM generate_series(1, {rows}) i"
+        ));
+    }
+    let between = (source.uri("postgres"), target.uri("postgres"));
+    for columns in [80, 160] {
+        for command in [
+            "migrate --all-databases --exclude-database postgres --stop-when-caught-up",
+            "verify --all-databases --exclude-database postgres",
+            "cleanup --yes --all-databases",
+        ] {
+            let drawn = on_a_terminal(columns, (&between.0, &between.1), command);
+            let screen = Screen::show(columns, &drawn);
+            // Messages may be longer than a row; what is drawn again and again may not.
+            let wrapped: Vec<_> = screen.wrapped.iter().filter(|row| !is_message(row)).collect();
+            assert!(wrapped.is_empty(), "{columns} columns, {command}: {wrapped:#?}");
+            assert_eq!(screen.strange, Vec::<String>::new(), "{columns} columns, {command}: {drawn:?}");
+            let left = screen.text();
+            let bars = left.iter().filter(|row| row.contains("  [") || row.contains("copying rows"));
+            assert_eq!(bars.count(), 0, "{columns} columns, {command}: {left:#?}");
+        }
+        for name in ["short", "a_database_with_a_name_that_is_long_enough_to_fill_half_a_row"] {
+            target.postgres().execute(&format!("DROP DATABASE {name}"));
+        }
+    }
+}
+
+fn is_message(row: &str) -> bool {
+    row.contains("done: ")
+        || ["pgstream: ", "removed ", "database ", "equal "].iter().any(|word| row.starts_with(word))
+}
+
+#[test]
 fn the_schema_of_what_is_printed_is_published_for_each_command() {
     // What the commands print in all other tests is held against it.
-    for command in ["check", "migrate", "cutover", "status", "verify", "schema", "cleanup", "event"] {
+    for command in ["check", "migrate", "worker", "cutover", "status", "verify", "schema", "cleanup", "event"]
+    {
         let printed = Pgstream::new("generate").args(["json-schema", command]).run().expect_code(0);
         let printed: Value = serde_json::from_str(&printed.stdout).expect("it is JSON");
         assert_eq!(printed["$defs"], json_schema::document()["$defs"]);

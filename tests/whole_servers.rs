@@ -165,6 +165,42 @@ fn one_database_that_fails_stops_no_other_and_methods_mix() {
 }
 
 #[test]
+fn a_database_that_can_not_be_read_keeps_no_other_from_being_checked() {
+    let source = Cluster::start(16, &Options::default());
+    let target = Cluster::start(17, &Options::default());
+    source.postgres().execute("CREATE ROLE reader LOGIN");
+    for name in ["hidden", "seen", "shut"] {
+        create(&source, name, "");
+        fill(&source.database(name), 10);
+    }
+    source.database("hidden").execute("REVOKE SELECT ON pg_catalog.pg_settings FROM PUBLIC");
+    source.database("seen").execute("GRANT SELECT ON numbers TO reader");
+    source.postgres().execute("REVOKE CONNECT ON DATABASE shut FROM PUBLIC");
+    let run = |command: &str| {
+        Pgstream::new(command)
+            .args([
+                "--source",
+                &source.uri_as("reader", None, "postgres"),
+                "--target",
+                &target.uri("postgres"),
+            ])
+            .args(["--all-databases", "--exclude-database", "postgres", "--method", "copy"])
+            .run()
+    };
+    let said = run("check").expect_code(2);
+    said.expect_words(&[
+        "database \"hidden\":\nblocker: database: could not read",
+        "permission denied for view pg_settings",
+        "database \"seen\":\n",
+        "is passed over: role \"reader\" has no CONNECT right on it",
+        "GRANT CONNECT ON DATABASE \"shut\" TO \"reader\"",
+        "not ready: 1 blocker",
+    ]);
+    run("migrate").expect_code(1).expect_words(&["hidden: ended: could not read"]);
+    assert_eq!(target.database("seen").value("SELECT count(*) FROM numbers"), "10");
+}
+
+#[test]
 fn streams_of_a_whole_server_are_cut_over_together() {
     let source = Cluster::start(17, &Options::default());
     let target = Cluster::start(18, &Options::default());

@@ -1,6 +1,6 @@
 //! The database's own properties, and default privileges.
 
-use super::{Query, acl};
+use super::{Query, acl, note};
 use crate::schema::database::{DefaultPrivileges, Properties};
 
 /// Properties of the connected database; one row.
@@ -17,7 +17,7 @@ pub fn properties(version: u32) -> Query<Properties> {
            pg_catalog.pg_encoding_to_char(d.encoding) AS encoding, {provider} AS locale_provider, d.datcollate AS collate,
            d.datctype AS ctype, {locale} AS locale, {rules} AS icu_rules, t.spcname AS tablespace,
            d.datconnlimit AS connection_limit, d.datistemplate AS template, {} AS acl,
-           pg_catalog.shobj_description(d.oid, 'pg_database') AS comment,
+           pg_catalog.shobj_description(d.oid, 'pg_database') AS comment, {labels} AS labels,
            coalesce((SELECT s.setconfig FROM pg_catalog.pg_db_role_setting s WHERE s.setdatabase = d.oid AND s.setrole = 0),
              '{{}}') AS settings,
            (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('role', r.rolname, 'settings', s.setconfig)
@@ -26,7 +26,8 @@ pub fn properties(version: u32) -> Query<Properties> {
              WHERE s.setdatabase = d.oid) AS role_settings
          FROM pg_catalog.pg_database d JOIN pg_catalog.pg_tablespace t ON t.oid = d.dattablespace
          WHERE d.datname = pg_catalog.current_database()",
-        acl::expression("d.datacl", "'d'", "d.datdba")
+        acl::expression("d.datacl", "'d'", "d.datdba"),
+        labels = note::labels("pg_shseclabel", "l.classoid = 'pg_catalog.pg_database'::regclass AND l.objoid = d.oid"),
     );
     Query::new(sql)
 }

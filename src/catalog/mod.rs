@@ -7,6 +7,7 @@
 pub mod access;
 pub mod acl;
 pub mod activity;
+pub mod aiven_extras;
 pub mod builtin;
 pub mod cluster;
 pub mod collation;

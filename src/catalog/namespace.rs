@@ -90,10 +90,14 @@ pub fn changed_privileges(version: u32) -> Query<ChangedPrivileges> {
     );
     let sql = format!(
         "SELECT pg_catalog.json_build_object('class', o.class, 'oid', o.oid::int8) AS id, o.kind, n.nspname AS schema,
-           i.identity AS name, i.identity AS identity, o.attribute AS column, pg_catalog.pg_get_userbyid(o.owner) AS owner, {} AS acl
+           i.name, i.name AS identity, o.attribute AS column, pg_catalog.pg_get_userbyid(o.owner) AS owner, {} AS acl
          FROM ({}) o
            LEFT JOIN pg_catalog.pg_namespace n ON n.oid = o.namespace,
-           LATERAL pg_catalog.pg_identify_object(('pg_catalog.' || o.class)::regclass, o.oid, 0) i
+           LATERAL (SELECT d.identity, coalesce(
+               -- Some types are called otherwise than GRANT knows them.
+               (SELECT pg_catalog.format('%I.%I', n.nspname, t.typname) FROM pg_catalog.pg_type t WHERE o.class = 'pg_type' AND t.oid = o.oid),
+               d.identity) AS name
+             FROM pg_catalog.pg_identify_object(('pg_catalog.' || o.class)::regclass, o.oid, 0) d) i
          WHERE o.acl IS DISTINCT FROM o.base AND (o.class <> 'pg_namespace' OR i.identity NOT IN ('public', '\"public\"'))
            AND (o.oid < 16384 AND coalesce(n.nspname, 'pg_catalog') = 'pg_catalog' AND i.identity !~ 'information_schema'
              OR EXISTS (SELECT FROM pg_catalog.pg_depend e WHERE e.classid = ('pg_catalog.' || o.class)::regclass

@@ -53,6 +53,14 @@ pub fn security_labels() -> Query<SecurityLabel> {
     Query::new(sql)
 }
 
+/// JSON array of `schema::note::Label`: the labels of the object that `condition` finds in the catalog, which is `pg_seclabel` or `pg_shseclabel`.
+pub(super) fn labels(catalog: &str, condition: &str) -> String {
+    format!(
+        "coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object('provider', l.provider, 'label', l.label) ORDER BY l.provider) \
+         FROM pg_catalog.{catalog} l WHERE {condition}), '[]'::json)"
+    )
+}
+
 /// ALTER … DEPENDS ON EXTENSION.
 pub fn extension_dependencies() -> Query<ExtensionDependency> {
     let sql = format!(

@@ -13,6 +13,27 @@ pub(super) const OWN: &str = "n.nspname !~ '^pg_' AND n.nspname NOT IN ('informa
 /// The relation `c` in namespace `n` is among those whose rows an extension wants copied.
 pub(super) const CONFIGURATION: &str = "c.oid = ANY (ARRAY(SELECT pg_catalog.unnest(x.extconfig) FROM pg_catalog.pg_extension x)::pg_catalog.oid[])";
 
+/// `schema::partition::PlacedBy` of the partitioned table with this OID; NULL of any other. Operator classes of enum, array, record, range and multirange
+/// types stand for all such types; an OID, which may be that of an object, is another one elsewhere.
+pub(super) fn placed_by(oid: &str, version: u32) -> String {
+    if version < 110000 {
+        return "NULL".to_owned();
+    }
+    let nondeterministic = match version {
+        120000.. => {
+            "OR EXISTS (SELECT FROM pg_catalog.pg_collation k WHERE k.oid = ANY (z.partcollation::oid[]) AND NOT k.collisdeterministic)"
+        }
+        _ => "",
+    };
+    format!(
+        "(SELECT CASE WHEN z.partstrat <> 'h' THEN NULL \
+           WHEN EXISTS (SELECT FROM pg_catalog.pg_opclass k WHERE k.oid = ANY (z.partclass::oid[]) AND k.opcintype IN (26, 2249, 2277, 3500, 3831, 4537)) \
+             {nondeterministic} THEN 'server' \
+           WHEN EXISTS (SELECT FROM pg_catalog.unnest(z.partcollation::oid[]) k WHERE k <> 0) THEN 'encoding' END \
+         FROM pg_catalog.pg_partitioned_table z WHERE z.partrelid = {oid})"
+    )
+}
+
 /// JSON of `schema::table::RelationName`.
 pub(super) fn name(relation: &str, namespace: &str) -> String {
     format!(

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use serde::Deserialize;
 
+use super::aiven_extras::{CREATE_PUBLICATION, callable};
 use super::{fetch, relation};
 use crate::error::Result;
 use crate::sql::literal;
@@ -23,10 +24,13 @@ pub struct ReplicationSource {
     pub free_slots: i64,
     /// Walsenders that may yet start.
     pub free_senders: i64,
-    /// The role may start a walsender and make a slot, as far as its attributes tell.
+    /// The role may start a walsender and make a slot, as far as its attributes and memberships tell.
     pub may_replicate: bool,
-    /// The role may make a publication in the database.
-    pub may_create: bool,
+    /// What the server says to the user who opens a replication session, if it refuses; set by who has tried.
+    #[serde(skip)]
+    pub refused: Option<String>,
+    /// The role may make a publication in the database: itself, or by the function of aiven_extras.
+    pub may_publish: bool,
     /// The setting in megabytes, where the server has it and it limits what a slot holds back.
     pub slot_keep_megabytes: Option<i64>,
     /// Transactions that write and have been running for a while.
@@ -86,8 +90,10 @@ pub struct ReplicationTable {
     pub left_out: bool,
     /// An extension made it, and wants its rows copied.
     pub of_extension: bool,
-    /// The role owns it, and so may publish it.
+    /// The role owns it.
     pub owned: bool,
+    /// The role may publish it: as its owner, or by the function of aiven_extras.
+    pub publishable: bool,
     /// `d`, `n`, `f` or `i`, as in `pg_class.relreplident`.
     pub replica_identity: String,
     /// The identity's index is there: for `d`, and for every partitioned table, that of a primary key.
@@ -108,7 +114,7 @@ impl ReplicationTable {
 
     /// The role may publish it as it is, and the application doesn't notice.
     pub fn may_be_published(&self, version: u32) -> bool {
-        self.owned && self.identifies_rows() && !self.refuses_updates(version)
+        self.publishable && self.identifies_rows() && !self.refuses_updates(version)
     }
 
     /// PostgreSQL 18 refuses UPDATE and DELETE where a generated column, which isn't published, is part of the identity.
@@ -133,7 +139,7 @@ pub async fn read_replication_source(connection: &mut Connection) -> Result<Repl
            (SELECT r.rolsuper OR r.rolreplication OR EXISTS (SELECT FROM pg_catalog.pg_roles m \
               WHERE m.rolname IN ('rds_replication', 'rds_superuser', 'azure_pg_admin', 'cloudsqlsuperuser') AND pg_catalog.pg_has_role(m.oid, 'USAGE')) \
             FROM pg_catalog.pg_roles r WHERE r.rolname = current_user) AS may_replicate, \
-           pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE') AS may_create, {keep} AS slot_keep_megabytes, \
+           pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE') OR EXISTS ({by_function}) AS may_publish, {keep} AS slot_keep_megabytes, \
            coalesce((SELECT json_agg(json_build_object('pid', a.pid, 'user', a.usename, 'since', a.xact_start::text) ORDER BY a.xact_start) \
              FROM pg_catalog.pg_stat_activity a WHERE a.backend_xid IS NOT NULL AND a.pid <> pg_catalog.pg_backend_pid() \
                AND a.xact_start < pg_catalog.now() - interval '1 minute'), '[]') AS running, \
@@ -141,7 +147,8 @@ pub async fn read_replication_source(connection: &mut Connection) -> Result<Repl
              FROM pg_catalog.pg_prepared_xacts p), '[]') AS prepared, \
            EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata) AS large_objects, \
            coalesce((SELECT json_agg(s.name ORDER BY s.name) FROM pg_catalog.pg_settings s WHERE s.setting <> '0' AND s.name IN \
-             ('statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout', 'idle_session_timeout')), '[]') AS timeouts"
+             ('statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout', 'idle_session_timeout')), '[]') AS timeouts",
+        by_function = callable(CREATE_PUBLICATION),
     );
     let mut source: ReplicationSource = fetch(connection, &sql).await?.pop().unwrap_or_default();
     source.version = version;
@@ -161,12 +168,14 @@ pub async fn replication_tables(connection: &mut Connection) -> Result<Vec<Repli
         "SELECT c.oid::int8 AS oid, CASE WHEN c.relispartition THEN (SELECT h.inhparent::int8 FROM pg_catalog.pg_inherits h \
              WHERE h.inhrelid = c.oid LIMIT 1) END AS partition_of, \
            n.nspname AS schema, c.relname AS name, c.relkind::text AS kind, c.relpersistence = 'u' AS unlogged, NOT ({own}) AS of_extension, \
-           pg_catalog.pg_has_role(c.relowner, 'USAGE') AS owned, c.relreplident::text AS replica_identity, \
+           pg_catalog.pg_has_role(c.relowner, 'USAGE') AS owned, \
+           pg_catalog.pg_has_role(c.relowner, 'USAGE') OR EXISTS ({by_function}) AS publishable, c.relreplident::text AS replica_identity, \
            EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisvalid \
              AND CASE WHEN c.relreplident = 'i' AND c.relkind <> 'p' THEN i.indisreplident ELSE i.indisprimary END) AS has_key, {generated} AS generated \
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          WHERE c.relkind IN ('r', 'p', 'f') AND (({own}) OR {configured}) ORDER BY n.nspname, c.relname",
         own = relation::OWN,
+        by_function = callable(CREATE_PUBLICATION),
         configured = relation::CONFIGURATION,
     );
     fetch(connection, &sql).await

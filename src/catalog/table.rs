@@ -26,6 +26,7 @@ fn sql(version: u32) -> String {
          c.relrowsecurity AS row_security, c.relforcerowsecurity AS force_row_security, \
          c.relreplident::text AS replica_identity, {has_oids} AS has_oids, \
          CASE WHEN c.relkind = 'p' THEN pg_catalog.pg_get_partkeydef(c.oid) END AS partition_key, \
+         CASE WHEN c.relkind = 'p' THEN {placed_by} END AS placed_by, \
          CASE WHEN c.relispartition THEN pg_catalog.pg_get_expr(c.relpartbound, c.oid) END AS partition_bound, \
          coalesce((SELECT pg_catalog.json_agg({parent} ORDER BY h.inhseqno) FROM pg_catalog.pg_inherits h \
              JOIN pg_catalog.pg_class p ON p.oid = h.inhparent JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace \
@@ -45,6 +46,7 @@ fn sql(version: u32) -> String {
          LEFT JOIN pg_catalog.pg_foreign_table f ON f.ftrelid = c.oid \
          LEFT JOIN pg_catalog.pg_foreign_server s ON s.oid = f.ftserver \
          WHERE c.relkind IN ('r', 'p', 'f') AND (({own}) OR {configured}) ORDER BY n.nspname, c.relname",
+        placed_by = relation::placed_by("c.oid", version),
         bytes = relation::BYTES,
         types = relation::TYPES,
         tablespace = relation::TABLESPACE,

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::relation;
 use crate::error::Result;
 use crate::sql::literal;
 use crate::wire::Connection;
@@ -19,8 +20,21 @@ pub struct TargetTable {
     pub columns: Vec<TargetColumn>,
     /// The columns of its primary key, or else of a unique index that can identify any row; empty when there is none.
     pub key: Vec<String>,
+    /// Where it is a partition of which another server holds other rows: through what its changes go.
+    pub root: Option<Root>,
     /// How many indexes compare rows with each other: unique ones, and those of exclusion constraints.
     pub unique_indexes: u32,
+}
+
+/// The partitioned table at the top of a partition's tree.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Root {
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+    /// How many tables with rows are below it.
+    pub leaves: usize,
 }
 
 /// A column of it.
@@ -61,6 +75,7 @@ pub async fn read_target_table(
         "SELECT c.relkind::text AS kind, pg_catalog.row_security_active(c.oid) AS row_security, \
          EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND g.tgenabled IN ('A', 'R')) \
            OR EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_enabled IN ('A', 'R')) AS acts_always, \
+         {root} AS root, \
          (SELECT count(*) FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND (i.indisunique OR i.indisexclusion)) AS unique_indexes, \
          coalesce((SELECT json_agg(json_build_object('name', a.attname, 'type_oid', a.atttypid::int8, \
             'base_type', b.type::int8, 'type_modifier', a.atttypmod, \
@@ -81,8 +96,27 @@ pub async fn read_target_table(
          WHERE n.nspname = {} AND c.relname = {} AND c.relkind IN ('r', 'p', 'f', 'v')",
         literal(schema),
         literal(name),
+        root = root(connection.version()),
     );
     Ok(super::fetch(connection, &sql).await?.pop())
+}
+
+/// JSON of [`Root`] of the table `c`; NULL where any server puts the same rows into it. Between databases of two encodings, a hash of text puts them elsewhere,
+/// too: that isn't known here.
+fn root(version: u32) -> String {
+    format!(
+        "CASE WHEN c.relispartition THEN (WITH RECURSIVE up(oid, height) AS (\
+             SELECT h.inhparent, 1 FROM pg_catalog.pg_inherits h WHERE h.inhrelid = c.oid \
+             UNION ALL SELECT h.inhparent, up.height + 1 FROM up JOIN pg_catalog.pg_class x ON x.oid = up.oid AND x.relispartition \
+               JOIN pg_catalog.pg_inherits h ON h.inhrelid = up.oid), \
+           top AS (SELECT up.oid FROM up WHERE EXISTS (SELECT FROM up WHERE {placed_by} = 'server') ORDER BY up.height DESC LIMIT 1), \
+           below(oid) AS (SELECT top.oid FROM top UNION ALL \
+             SELECT h.inhrelid FROM below JOIN pg_catalog.pg_inherits h ON h.inhparent = below.oid) \
+         SELECT json_build_object('schema', rn.nspname, 'name', r.relname, 'leaves', \
+           (SELECT count(*) FROM below JOIN pg_catalog.pg_class l ON l.oid = below.oid WHERE l.relkind <> 'p')) \
+         FROM top JOIN pg_catalog.pg_class r ON r.oid = top.oid JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace) END",
+        placed_by = relation::placed_by("up.oid", version)
+    )
 }
 
 /// The type under all domains of column `a`.

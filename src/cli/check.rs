@@ -9,7 +9,7 @@ use super::migrate::base;
 use super::{Context, Outcome, size};
 use crate::catalog::role::Scope;
 use crate::config::Side;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::migrate::check::{self, Finding, Severity, Wanted};
 use crate::migrate::database::{self, Opened};
 use crate::migrate::roles::Roles;
@@ -48,7 +48,12 @@ pub(super) async fn run_with(
         found.push((Some(passed.name), vec![finding]));
     }
     for name in listing.names {
-        let findings = find(&server::for_database(options, &name)).await?;
+        let findings = match find(&server::for_database(options, &name)).await {
+            Err(error) if error.kind() == ErrorKind::Stopped => return Err(error),
+            // What keeps one database from being judged says nothing of the others.
+            Err(error) => vec![Finding { object: "database".to_owned(), ..Finding::from(&error) }],
+            Ok(findings) => findings,
+        };
         found.push((Some(name), findings));
     }
     show(context, &found)

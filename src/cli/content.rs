@@ -98,6 +98,9 @@ struct LeftOut {
     /// Leave out the choice of tablespaces
     #[arg(long)]
     no_tablespaces: bool,
+    /// Put into the target's tablespace NEW what is in OLD on the source; more than once for several
+    #[arg(long, value_name = "OLD=NEW", value_parser = mapping, conflicts_with = "no_tablespaces")]
+    tablespace_mapping: Vec<(String, String)>,
     /// Leave out the choice of table access methods
     #[arg(long)]
     no_table_access_method: bool,
@@ -143,12 +146,21 @@ impl Content {
             subscriptions: !left_out.no_subscriptions,
             policies: !left_out.no_policies,
             tablespaces: !left_out.no_tablespaces,
+            tablespace_mapping: left_out.tablespace_mapping.iter().cloned().collect(),
             table_access_methods: !left_out.no_table_access_method,
             toast_compression: !left_out.no_toast_compression,
             skip_unprivileged: left_out.skip_unprivileged,
             replicate_extension_tables: !left_out.no_replicate_extension_tables,
             selection: self.selected.selection()?,
         })
+    }
+}
+
+/// `OLD=NEW`.
+fn mapping(text: &str) -> std::result::Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((old, new)) if !old.is_empty() && !new.is_empty() => Ok((old.to_owned(), new.to_owned())),
+        _ => Err("must be OLD=NEW, two names of tablespaces".to_owned()),
     }
 }
 

@@ -31,7 +31,8 @@ pub(super) async fn run(context: &Context<'_>, options: &Schema) -> Result<Outco
         }
         None => database.version,
     };
-    let plan = ddl::plan(&database, &wanted, version)?;
+    let mut plan = ddl::plan(&database, &wanted, version)?;
+    ddl::keep_array_casts(&mut plan, database.version, version);
     if let Some(whole) = &selected.whole {
         warn(context, &plan, &ddl::dangling(whole, &wanted, version, &plan)?);
     }

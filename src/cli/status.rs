@@ -139,7 +139,9 @@ async fn read(config: &Config, source: Option<&Config>) -> Result<Status> {
     };
     target.close().await;
     if status.migration.phase != Phase::Done {
-        status.stream = Stream::read(&status.migration, tables.as_ref(), checkpoint, spool, source).await;
+        let at_work = status.holder.is_some();
+        status.stream =
+            Stream::read(&status.migration, at_work, tables.as_ref(), checkpoint, spool, source).await;
     }
     Ok(status)
 }

@@ -14,7 +14,7 @@ use crate::ddl;
 use crate::error::{ErrorKind, Result};
 use crate::migrate::{position, server};
 use crate::progress::Progress;
-use crate::verify::{self, Difference, Options, Report, Sample};
+use crate::verify::{self, Difference, Options, Report, Sample, Together};
 
 pub(super) async fn run(context: &Context<'_>, options: &Verify) -> Result<Outcome> {
     let source = context.servers.needed(Side::Source)?;
@@ -161,6 +161,12 @@ impl Compared {
             0 => "equal".to_owned(),
             number => size::count(number, "difference", "differences"),
         };
+        for Together { object, partitions } in &report.together {
+            let partitions = size::count(*partitions as u64, "partition", "partitions");
+            text.push_str(&format!(
+                "{object}: {partitions} compared together, as each server puts rows into them in its own way\n"
+            ));
+        }
         text.push_str(&format!("{result} ({} compared)\n", compared.join(", ")));
         text
     }
@@ -180,6 +186,7 @@ impl Compared {
             "rows": report.rows,
             "sequences": report.sequences,
             "large_objects": report.large_objects,
+            "together": report.together.iter().map(|one| json!({ "object": one.object, "partitions": one.partitions })).collect::<Vec<_>>(),
             "differences": report.differences.iter().map(difference).collect::<Vec<_>>(),
         })
     }

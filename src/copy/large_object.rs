@@ -127,7 +127,7 @@ async fn checksums(connection: &mut Connection) -> Result<BTreeMap<u32, String>>
     rows.iter().map(|row| Ok((row.value(0)?, row.value(1)?))).collect()
 }
 
-/// Sets owners, comments and privileges: all at once, and where that fails, object by object; an object that can't have them is reported.
+/// Sets owners, comments, security labels and privileges: all at once, and where that fails, object by object; an object that can't have them is reported.
 async fn decorate(objects: &[LargeObject], options: &ddl::Options, target: &mut Connection) -> Result<()> {
     let creator = target.config().user.clone();
     let statements = |object: &LargeObject| ddl::large_object::statements(object, options, &creator);
@@ -140,7 +140,9 @@ async fn decorate(objects: &[LargeObject], options: &ddl::Options, target: &mut 
             let omission = NotCopied {
                 kind: "LARGE OBJECT".to_owned(),
                 name: object.oid.to_string(),
-                reason: format!("its owner, comment or privileges could not be set: {error}"),
+                reason: format!(
+                    "its owner, comment, security labels or privileges could not be set: {error}"
+                ),
             };
             target.execute(&state::record_omission(&omission)).await?;
         }

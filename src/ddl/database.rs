@@ -1,8 +1,9 @@
 //! The database's own properties, and default privileges.
 
+use super::note::security_label;
 use super::privileges::{self, Privileges, Subject};
 use super::setting::set_clause;
-use super::{Context, Item, Plan, Section};
+use super::{Context, Item, Options, Plan, Section};
 use crate::schema::database::Properties;
 use crate::schema::{Class, ObjectId};
 use crate::sql::{ident, literal};
@@ -19,7 +20,7 @@ pub fn items(context: &Context<'_>, plan: &mut Plan) {
 
 /// The statement that creates a database with the properties that it must be created with; the others come at the end of a migration, as
 /// items. A locale of a provider that the target's major doesn't have is left out.
-pub fn create(properties: &Properties, name: &str, tablespace: bool, target_version: u32) -> String {
+pub fn create(properties: &Properties, name: &str, options: &Options, target_version: u32) -> String {
     let mut sql = format!(
         "CREATE DATABASE {} TEMPLATE template0 ENCODING {}",
         ident(name),
@@ -47,8 +48,9 @@ pub fn create(properties: &Properties, name: &str, tablespace: bool, target_vers
         _ if target_version >= 150_000 => clause("LOCALE_PROVIDER", &Some("libc".to_owned())),
         _ => {}
     }
-    if tablespace && properties.tablespace != "pg_default" {
-        sql.push_str(&format!(" TABLESPACE {}", ident(&properties.tablespace)));
+    if let Some(tablespace) = options.tablespace(&properties.tablespace).filter(|name| *name != "pg_default")
+    {
+        sql.push_str(&format!(" TABLESPACE {}", ident(tablespace)));
     }
     sql
 }
@@ -71,6 +73,10 @@ fn add_database(context: &Context<'_>, plan: &mut Plan, name: &str) {
     }
     if let Some(comment) = properties.comment.as_deref().filter(|_| context.options.comments) {
         item.decorate.push(format!("COMMENT ON DATABASE {database} IS {}", literal(comment)));
+    }
+    if context.options.security_labels {
+        let subject = format!("DATABASE {database}");
+        item.decorate.extend(properties.labels.iter().map(|label| security_label(&subject, label)));
     }
     for setting in properties.settings.iter().filter_map(|s| set_clause(s, context.target_version)) {
         item.decorate.push(format!("ALTER DATABASE {database} {setting}"));
@@ -135,8 +141,12 @@ mod tests {
         };
         let start =
             "CREATE DATABASE \"a\"\"b\" TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'de_DE'";
-        assert_eq!(create(&libc, "a\"b", true, 140_000), format!("{start} TABLESPACE \"fast\""));
-        assert_eq!(create(&libc, "a\"b", false, 150_000), format!("{start} LOCALE_PROVIDER 'libc'"));
+        let left_out = Options { tablespaces: false, ..Options::default() };
+        assert_eq!(
+            create(&libc, "a\"b", &Options::default(), 140_000),
+            format!("{start} TABLESPACE \"fast\"")
+        );
+        assert_eq!(create(&libc, "a\"b", &left_out, 150_000), format!("{start} LOCALE_PROVIDER 'libc'"));
         let icu = Properties {
             locale_provider: "i".to_owned(),
             locale: text("de-u-co-phonebk"),
@@ -144,12 +154,12 @@ mod tests {
             ..libc.clone()
         };
         assert_eq!(
-            create(&icu, "a\"b", false, 180_000),
+            create(&icu, "a\"b", &left_out, 180_000),
             format!("{start} LOCALE_PROVIDER 'icu' ICU_LOCALE 'de-u-co-phonebk' ICU_RULES '&a < g'")
         );
         let builtin = Properties { locale_provider: "b".to_owned(), locale: text("C.UTF-8"), ..libc };
         assert_eq!(
-            create(&builtin, "a\"b", false, 180_000),
+            create(&builtin, "a\"b", &left_out, 180_000),
             format!("{start} LOCALE_PROVIDER 'builtin' BUILTIN_LOCALE 'C.UTF-8'")
         );
     }

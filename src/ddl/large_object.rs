@@ -1,6 +1,7 @@
-//! Owner, comment and privileges of a large object that is there already.
+//! Owner, comment, security labels and privileges of a large object that is there already.
 
 use super::Options;
+use super::note::security_label;
 use super::privileges::{self, Privileges};
 use crate::schema::large_object::LargeObject;
 use crate::sql::{ident, literal};
@@ -14,6 +15,9 @@ pub fn statements(object: &LargeObject, options: &Options, creator: &str) -> Vec
     }
     if let Some(comment) = object.comment.as_deref().filter(|_| options.comments) {
         statements.push(format!("COMMENT ON {name} IS {}", literal(comment)));
+    }
+    if options.security_labels {
+        statements.extend(object.labels.iter().map(|label| security_label(&name, label)));
     }
     if options.privileges {
         // Every server has the same two privileges of large objects.

@@ -3,6 +3,7 @@
 //! In: `schema`'s plain data. Out: a [`Plan`] of [`Item`]s, each one object as pg_dump counts them, with the statements that
 //! make it. Statements carry no semicolon at the end. What may fail: a loop of dependencies that no repair breaks.
 
+mod array_cast;
 pub mod collation;
 pub mod constraint;
 pub mod data_type;
@@ -30,7 +31,7 @@ pub mod text_search;
 pub mod trigger;
 pub mod view;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +39,7 @@ use crate::error::Result;
 use crate::schema::selection::Selection;
 use crate::schema::{Class, Database, ObjectId, newer};
 
+pub use array_cast::keep_array_casts;
 pub use omit::{Dangling, Name, dangling};
 pub use script::script;
 
@@ -109,6 +111,8 @@ pub struct Options {
     pub policies: bool,
     /// Tablespaces of tables and indexes (`--no-tablespaces`).
     pub tablespaces: bool,
+    /// Tablespaces of the source that have another name on the target (`--tablespace-mapping`).
+    pub tablespace_mapping: BTreeMap<String, String>,
     /// Table access methods (`--no-table-access-method`).
     pub table_access_methods: bool,
     /// Compression methods of columns (`--no-toast-compression`).
@@ -126,6 +130,11 @@ impl Options {
     pub fn copies_everything(&self) -> bool {
         *self == Options { database: self.database.clone(), ..Options::default() }
     }
+
+    /// What a tablespace of the source is on the target; `None` where tablespaces are left out.
+    pub fn tablespace<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+        self.tablespaces.then(|| self.tablespace_mapping.get(name).map_or(name, String::as_str))
+    }
 }
 
 impl Default for Options {
@@ -140,6 +149,7 @@ impl Default for Options {
             subscriptions: true,
             policies: true,
             tablespaces: true,
+            tablespace_mapping: BTreeMap::new(),
             table_access_methods: true,
             toast_compression: true,
             skip_unprivileged: false,

@@ -2,6 +2,7 @@
 
 use super::order::Index;
 use super::{Context, Item, Plan, Section};
+use crate::schema::note::Label;
 use crate::schema::{Class, ObjectId};
 use crate::sql::{ident, literal};
 
@@ -30,12 +31,7 @@ pub fn attach(context: &Context<'_>, plan: &mut Plan) {
     if context.options.security_labels {
         for label in &context.database.security_labels {
             match index.item(label.id) {
-                Some(item) => plan.items[item].decorate.push(format!(
-                    "SECURITY LABEL FOR {} ON {} IS {}",
-                    ident(&label.provider),
-                    label.subject,
-                    literal(&label.label)
-                )),
+                Some(item) => plan.items[item].decorate.push(security_label(&label.subject, &label.label)),
                 None if is_left_out(context, label.id) => {}
                 None => lost.push(("SECURITY LABEL", label.subject.clone())),
             }
@@ -45,6 +41,11 @@ pub fn attach(context: &Context<'_>, plan: &mut Plan) {
     for (kind, name) in lost {
         plan.leave(kind, name, "its object is not copied");
     }
+}
+
+/// The statement that gives `subject` a label.
+pub(super) fn security_label(subject: &str, label: &Label) -> String {
+    format!("SECURITY LABEL FOR {} ON {subject} IS {}", ident(&label.provider), literal(&label.label))
 }
 
 /// Constraints, triggers and indexes without an item are a parent table's, which children and partitions get from it: once

@@ -99,10 +99,8 @@ pub(super) fn using(context: &Context<'_>, access_method: Option<&str>) -> Strin
 
 /// ` TABLESPACE name`, where tablespaces are kept.
 pub(super) fn tablespace(context: &Context<'_>, tablespace: Option<&str>) -> String {
-    match tablespace {
-        Some(name) if context.options.tablespaces => format!(" TABLESPACE {}", ident(name)),
-        _ => String::new(),
-    }
+    let chosen = tablespace.and_then(|name| context.options.tablespace(name));
+    chosen.map(|name| format!(" TABLESPACE {}", ident(name))).unwrap_or_default()
 }
 
 /// Puts `statement`, rendered by the server without a tablespace, between settings that make the index in it.
@@ -111,13 +109,13 @@ pub(super) fn in_tablespace(
     tablespace: Option<&str>,
     statement: String,
 ) -> Vec<String> {
-    match tablespace {
-        Some(name) if context.options.tablespaces => vec![
+    match tablespace.and_then(|name| context.options.tablespace(name)) {
+        Some(name) => vec![
             format!("SET default_tablespace = {}", ident(name)),
             statement,
             "SET default_tablespace = ''".to_owned(),
         ],
-        _ => vec![statement],
+        None => vec![statement],
     }
 }
 

@@ -7,7 +7,7 @@
 
 use crate::catalog::{cluster, database};
 use crate::config::{Config, Side};
-use crate::ddl::database::create;
+use crate::ddl::{self, database::create};
 use crate::error::{Error, ErrorKind, Result};
 use crate::schema::database::Properties;
 use crate::sql::{ident, literal};
@@ -58,11 +58,11 @@ pub(super) async fn make(
     source: &mut Connection,
     maintenance: &mut Connection,
     config: &Config,
-    tablespaces: bool,
+    options: &ddl::Options,
 ) -> Result<Connection> {
     let properties = properties(source).await?;
     let name = &config.dbname;
-    let sql = create(&properties, name, tablespaces, maintenance.version());
+    let sql = create(&properties, name, options, maintenance.version());
     if let Err(error) = maintenance.execute(&sql).await {
         // Another run may have made it in between.
         let exists = error.sqlstate().is_some_and(|s| matches!(s.as_str(), "42P04" | "23505"));

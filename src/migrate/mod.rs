@@ -172,8 +172,7 @@ async fn run(
             progress.set_phase("creating the database");
             // Its owner comes first.
             options.roles.make(&mut source, &mut maintenance).await?;
-            let tablespaces = options.ddl.tablespaces;
-            let target = database::make(&mut source, &mut maintenance, &options.target, tablespaces).await?;
+            let target = database::make(&mut source, &mut maintenance, &options.target, &options.ddl).await?;
             maintenance.close().await;
             target
         }
@@ -578,7 +577,7 @@ impl Run<'_> {
         failures: &Arc<Failures>,
     ) -> Result<()> {
         let options = self.options;
-        let through_root = partition::loaded_through_root(&database);
+        let through_root = partition::loaded_through_root(&database, encoding(target));
         if options.sections.data {
             let rule = SplitRule { larger_than: options.split_larger_than, source_version: database.version };
             let wanted = relations::Wanted {
@@ -646,6 +645,11 @@ impl Run<'_> {
         let workers = Workers { jobs: options.jobs, index_jobs: options.index_jobs };
         copy::run(Arc::new(copy), snapshot, workers, self.stop).await
     }
+}
+
+/// The encoding of the session's database.
+fn encoding(session: &Connection) -> &str {
+    session.parameter("server_encoding").unwrap_or_default()
 }
 
 /// Enters a phase, unless the migration is further: a table that is copied again doesn't take it back.

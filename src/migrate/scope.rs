@@ -77,6 +77,7 @@ pub(super) async fn plan(
     let version = target.version();
     let mut plan = ddl::plan(&selected.database, options, version)?;
     let mut database = selected.database;
+    ddl::keep_array_casts(&mut plan, database.version, version);
     if options.skip_unprivileged {
         let server = catalog::facts::read(target).await?;
         let gone = plan.leave_out(&unprivileged::items(&database, &plan, &server));

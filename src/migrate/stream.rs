@@ -27,8 +27,8 @@ use crate::fault;
 use crate::progress::Progress;
 use crate::replication::spool::{self, Spooling};
 use crate::replication::{
-    self, Changes, CreatedSlot, Ended, Filter, PartRule, Published, PublishedTable, SlotRequest,
-    SnapshotRule, TriggerRole,
+    self, Changes, CreatedSlot, Ended, Filter, PartRule, PublishedTable, SlotRequest, SnapshotRule,
+    TriggerRole,
 };
 use crate::schema::table::{ReplicaIdentity, Table};
 use crate::schema::trigger::{Enabled, Rule, Trigger};
@@ -85,7 +85,7 @@ impl Run<'_> {
         replication::drop_slot(source, slot).await?;
         replication::drop_publication(source, publication).await?;
         let tables = scope::replication_tables(source, &options.ddl).await?;
-        let published = Published::Tables(self.to_publish(source, target, &tables).await?);
+        let published = self.to_publish(source, target, &tables).await?;
         fault::step("publication", replication::create_publication(source, publication, &published)).await?;
         let mut walsender =
             Connection::connect(&options.source, Side::Source, &Settings::replication()).await?;

@@ -182,7 +182,7 @@ async fn help(
     let content = migration.content.clone().unwrap_or_default();
     let selected = scope::read(&mut source, &content).await?.database;
     let tables = SourceTables {
-        through_root: partition::loaded_through_root(&selected),
+        through_root: partition::loaded_through_root(&selected, super::encoding(target)),
         tables: selected.tables.into_iter().map(|table| (table.oid, table)).collect(),
         as_is: copy::is_as_is(&source, target),
         ddl: content,

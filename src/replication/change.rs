@@ -11,7 +11,7 @@ use pgstream_proto::pgoutput::{Delete, Insert, OldTuple, Truncate, Tuple, Update
 
 use super::apply::{Applier, Step, mapped, unknown_relation};
 use super::batch::Run;
-use super::failure::Halt;
+use super::failure::{self, Halt};
 use super::filter::{PartRule, Verdict, key_is_due};
 use super::pending::Kind;
 use super::relation::{Key, Mapped, Plain};
@@ -266,6 +266,16 @@ impl Applier {
                 Some((column, parts)) => ranges.push((oid, column, parts)),
             }
         }
+        if let Some(name) = self.without_its_tree(&whole)? {
+            let error = Error::failed(format!("could not truncate table \"{name}\": it is one partition of a tree"))
+                .with_detail("Each server puts rows into these partitions in its own way, so that its rows are in others on the target.")
+                .with_hint("Begin anew with --restart.");
+            return Err(failure::at(
+                error,
+                self.transaction.unwrap_or(self.position.end),
+                self.careful_until(),
+            ));
+        }
         let mut statements = Vec::new();
         if !whole.is_empty() {
             let tables = whole.iter().map(|&oid| {
@@ -287,6 +297,17 @@ impl Applier {
             self.expect(Step::Truncate, oid);
         }
         Ok(())
+    }
+
+    /// The name of one of these tables whose rows are in other partitions on the target, and that isn't emptied together with all of them.
+    fn without_its_tree(&self, emptied: &[u32]) -> Result<Option<String>> {
+        let emptied = emptied.iter().map(|&oid| self.mapped(oid)).collect::<Result<Vec<_>>>()?;
+        let alone = |one: &&&Mapped| {
+            let mut tree = emptied.iter().filter(|other| other.table == one.table);
+            one.one_of.is_some_and(|leaves| tree.clone().count() < leaves)
+                && tree.all(|other| other.one_of.is_some())
+        };
+        Ok(emptied.iter().find(alone).map(|one| one.name.clone()))
     }
 
     /// How a row with these values is found.

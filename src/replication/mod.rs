@@ -53,11 +53,10 @@ pub use filter::{Filter, PartRule, SnapshotRule};
 pub use follow::{Ended, Options, follow};
 pub use preflight::{Changes, MissingIdentity, Obstacle, changes, obstacle_of, obstacles};
 pub use publication::{
-    Published, PublishedTable, add_again, add_to_publication, create_publication, drop_publication,
-    publication_exists,
+    PublishedTable, add_again, add_to_publication, create_publication, drop_publication, publication_exists,
 };
 pub use slot::{
     Blocker, CreatedSlot, SlotRequest, SlotState, SystemIdentity, create_slot, drop_slot, end_position,
-    identify_system, object_name, read_slot,
+    identify_system, object_name, read_slot, refused_session,
 };
 pub use target::{TriggerRole, silence_triggers};

@@ -59,7 +59,7 @@ const OF_EXTENSION: &str =
     "a table of an extension that can't be published: its rows were copied, later changes are not replicated";
 
 fn changes_of(table: &ReplicationTable, version: u32, missing: MissingIdentity) -> Changes {
-    if table.left_out || table.kind == "f" || (table.kind == "p" && !(table.has_key && table.owned)) {
+    if table.left_out || table.kind == "f" || (table.kind == "p" && !(table.has_key && table.publishable)) {
         return Changes::Elsewhere;
     }
     if table.unlogged {
@@ -145,7 +145,13 @@ fn server(source: &ReplicationSource) -> Vec<Obstacle> {
             "Give it the attribute: ALTER ROLE … REPLICATION (a managed service has its own way, such as GRANT rds_replication).",
         );
     }
-    if !source.may_create {
+    if let Some(refused) = &source.refused {
+        block(
+            format!("the user may open no replication session: {refused}"),
+            "Give it the attribute: ALTER ROLE … REPLICATION; connect to the server itself, not to a pooler.",
+        );
+    }
+    if !source.may_publish {
         block("the user may not make a publication".to_owned(), "Grant it CREATE on the source database.");
     }
     let mut warn = |object: String, what: String, hint: &str| found.push(obstacle(false, object, what, hint));
@@ -232,14 +238,6 @@ pub fn obstacle_of(table: &ReplicationTable, version: u32, missing: MissingIdent
             "",
         ));
     }
-    if !table.owned {
-        return Some(obstacle(
-            true,
-            object,
-            "the user does not own it, and only its owner may publish it",
-            format!("Grant the owner's role to the user, or: ALTER TABLE {name} OWNER TO …;"),
-        ));
-    }
     if table.refuses_updates(version) {
         return Some(obstacle(
             missing != MissingIdentity::Skip,
@@ -250,7 +248,16 @@ pub fn obstacle_of(table: &ReplicationTable, version: u32, missing: MissingIdent
             ),
         ));
     }
-    if table.identifies_rows() {
+    let identified = table.identifies_rows();
+    if !table.publishable && (identified || missing != MissingIdentity::Skip) {
+        return Some(obstacle(
+            true,
+            object,
+            "the user does not own it, and only its owner may publish it",
+            format!("Grant the owner's role to the user, or: ALTER TABLE {name} OWNER TO …;"),
+        ));
+    }
+    if identified {
         return None;
     }
     let what =
@@ -262,6 +269,14 @@ pub fn obstacle_of(table: &ReplicationTable, version: u32, missing: MissingIdent
             what,
             format!(
                 "Add a primary key, or: ALTER TABLE {name} REPLICA IDENTITY FULL; or use --replica-identity full or skip."
+            ),
+        )),
+        MissingIdentity::Full if !table.owned => Some(obstacle(
+            true,
+            object,
+            "nothing identifies its rows, and only its owner may give it REPLICA IDENTITY FULL",
+            format!(
+                "Let its owner add a primary key, or: ALTER TABLE {name} REPLICA IDENTITY FULL; or use --replica-identity skip."
             ),
         )),
         MissingIdentity::Full if table.generated && version >= 180_000 => Some(obstacle(
@@ -296,7 +311,7 @@ mod tests {
             free_slots: 5,
             free_senders: 5,
             may_replicate: true,
-            may_create: true,
+            may_publish: true,
             ..ReplicationSource::default()
         }
     }
@@ -312,6 +327,7 @@ mod tests {
             left_out: false,
             of_extension: false,
             owned: true,
+            publishable: true,
             replica_identity: replica_identity.to_owned(),
             has_key,
             generated: false,
@@ -342,6 +358,20 @@ mod tests {
     }
 
     #[test]
+    fn a_table_of_somebody_else_is_published_only_by_the_function_and_never_altered() {
+        let theirs =
+            |publishable, identity| ReplicationTable { owned: false, publishable, ..table(identity, true) };
+        let blocks = |table, missing| {
+            let source = ReplicationSource { tables: vec![table], ..good() };
+            obstacles(&source, missing).iter().any(|found| found.blocks)
+        };
+        assert!(blocks(theirs(false, "d"), MissingIdentity::Skip));
+        assert!(!blocks(theirs(false, "n"), MissingIdentity::Skip), "it is left out");
+        assert!(!blocks(theirs(true, "d"), MissingIdentity::Full));
+        assert!(blocks(theirs(true, "n"), MissingIdentity::Full));
+    }
+
+    #[test]
     fn generated_columns_block_full_identity_on_18_alone() {
         let table = ReplicationTable { generated: true, ..table("f", false) };
         let source = ReplicationSource { tables: vec![table], ..good() };
@@ -359,6 +389,14 @@ mod tests {
         assert_eq!(whole(&[root.clone(), leaf("d")]), Changes::Published);
         assert_eq!(whole(&[root.clone(), leaf("n")]), Changes::Elsewhere);
         assert_eq!(whole(&[ReplicationTable { has_key: false, ..root }, leaf("d")]), Changes::Elsewhere);
+    }
+
+    #[test]
+    fn a_right_that_the_server_does_not_honour_blocks_with_the_servers_words() {
+        let source = ReplicationSource { refused: Some("permission denied".to_owned()), ..good() };
+        let found = obstacles(&source, MissingIdentity::Error);
+        assert!(found.len() == 1 && found[0].blocks, "{found:?}");
+        assert!(found[0].what.ends_with("no replication session: permission denied"), "{found:?}");
     }
 
     #[test]

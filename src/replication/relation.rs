@@ -25,6 +25,8 @@ pub(super) struct Mapped {
     pub(super) name: String,
     /// Whether its rows are in partitions.
     pub(super) partitioned: bool,
+    /// Of a partition that holds other rows on the source: how many there are in the tree whose root `table` is.
+    pub(super) one_of: Option<usize>,
     /// Whether COPY may be used.
     pub(super) copy: bool,
     /// The target's columns, in the order of the stream's; `None` where the target generates the value.
@@ -153,9 +155,14 @@ impl Mapped {
         });
         let columns: Vec<Option<Column>> = columns.collect::<Result<_>>()?;
         let key = key(relation, &table, &columns);
+        let (schema, named) = match &table.root {
+            Some(root) => (&root.schema, &root.name),
+            None => (&relation.namespace, &relation.name),
+        };
         Ok(Mapped {
-            table: qualified(&relation.namespace, &relation.name),
-            partitioned: table.kind == "p",
+            table: qualified(schema, named),
+            partitioned: table.kind == "p" || table.root.is_some(),
+            one_of: table.root.as_ref().map(|root| root.leaves),
             copy: !table.row_security && table.kind != "v",
             gather: gather(&table, &columns, &key, relation, role),
             key,
@@ -217,7 +224,7 @@ fn gather(
     relation: &Relation,
     role: TriggerRole,
 ) -> Gather {
-    let plain = table.kind == "r" && !table.row_security && !table.acts_always;
+    let plain = table.kind == "r" && table.root.is_none() && !table.row_security && !table.acts_always;
     if role == TriggerRole::Origin || !plain {
         return Gather::Nothing;
     }
@@ -282,6 +289,7 @@ mod tests {
         let key: Vec<String> = key.iter().map(|&k| k.to_owned()).collect();
         let unique_indexes = u32::from(!key.is_empty());
         TargetTable {
+            root: None,
             kind: "r".to_owned(),
             row_security: false,
             acts_always: false,

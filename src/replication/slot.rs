@@ -375,6 +375,24 @@ async fn timeline_left(source: &mut Connection, timeline: u32, earlier: u32) -> 
         .with_detail("The source is another branch of the same cluster."))
 }
 
+/// What the source's server says to the user who opens a replication session, if it refuses. The attribute REPLICATION, or membership in a provider's role, is
+/// not all that decides it.
+///
+/// # Errors
+/// A server that can't be reached, or is going down.
+pub async fn refused_session(source: &Config) -> Result<Option<String>> {
+    match Connection::connect(source, Side::Source, &Settings::replication()).await {
+        Ok(session) => {
+            session.close().await;
+            Ok(None)
+        }
+        Err(error) => match error.notice().filter(|notice| notice.sqlstate().class() != "57") {
+            Some(notice) => Ok(Some(notice.message().to_owned())),
+            None => Err(error),
+        },
+    }
+}
+
 /// What stands in the way of using a slot, in our words where the server's don't say it.
 pub(super) fn explain(error: Error, slot: &str) -> Error {
     let state = error.sqlstate().map(|s| s.as_str().to_owned());

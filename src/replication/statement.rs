@@ -238,6 +238,7 @@ mod tests {
             table: "\"s\".\"t\"".to_owned(),
             name: "s.t".to_owned(),
             partitioned,
+            one_of: None,
             copy: true,
             columns: columns.iter().map(column).collect(),
             key: Key::Row,

@@ -3,6 +3,7 @@
 //! In: the target. Out: a session whose commits don't wait for the disk (the applier makes them durable itself, and reports no position before),
 //! whose statements are planned once, and in which triggers and foreign keys are silent, where that is permitted.
 
+use crate::catalog::aiven_extras::{SESSION_REPLICATION_ROLE, callable};
 use crate::config::{Config, Side};
 use crate::error::Result;
 use crate::state;
@@ -17,11 +18,6 @@ pub enum TriggerRole {
     Origin,
 }
 
-/// How the session may set its role.
-const AIVEN_FUNCTION: &str = "SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
-     WHERE n.nspname = 'aiven_extras' AND p.proname = 'session_replication_role' \
-       AND pg_catalog.has_function_privilege(p.oid, 'EXECUTE') AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')";
-
 /// Silences triggers and foreign keys in this session by whichever route is permitted: the setting itself (superusers, and since PostgreSQL 15
 /// whoever was granted it), or the function of the extension aiven_extras.
 pub async fn silence_triggers(target: &mut Connection) -> Result<TriggerRole> {
@@ -30,7 +26,7 @@ pub async fn silence_triggers(target: &mut Connection) -> Result<TriggerRole> {
         Err(error) if error.sqlstate().is_some_and(|s| s.class() == "42") => {}
         Err(error) => return Err(error),
     }
-    if target.query(AIVEN_FUNCTION, &[]).await?.is_empty() {
+    if target.query(&callable(SESSION_REPLICATION_ROLE), &[]).await?.is_empty() {
         return Ok(TriggerRole::Origin);
     }
     match target.query("SELECT aiven_extras.session_replication_role('replica')", &[]).await {

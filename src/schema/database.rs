@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::Acl;
+use super::note::Label;
 
 /// Properties of the database itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -33,6 +34,8 @@ pub struct Properties {
     pub acl: Acl,
     /// Comment.
     pub comment: Option<String>,
+    /// Security labels.
+    pub labels: Vec<Label>,
     /// ALTER DATABASE … SET.
     pub settings: Vec<String>,
     /// ALTER ROLE … IN DATABASE … SET: role and settings.

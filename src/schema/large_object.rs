@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::Acl;
+use super::note::Label;
 
 /// A large object.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -15,4 +16,6 @@ pub struct LargeObject {
     pub acl: Acl,
     /// Comment.
     pub comment: Option<String>,
+    /// Security labels.
+    pub labels: Vec<Label>,
 }

@@ -22,6 +22,14 @@ pub struct SecurityLabel {
     pub id: ObjectId,
     /// What SECURITY LABEL … ON takes.
     pub subject: String,
+    /// Provider and label.
+    #[serde(flatten)]
+    pub label: Label,
+}
+
+/// A label of an object that is known already.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Label {
     /// The label provider.
     pub provider: String,
     /// The label.

@@ -1,11 +1,11 @@
 //! The trees of partitioned tables.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+
+use serde::Deserialize;
 
 use super::Database;
-use super::data_type::Definition;
 use super::table::{RelationName, Table};
-use crate::sql::ident;
 
 /// The tables with rows below each partitioned table, nested ones included, by OID.
 pub fn leaves(tables: &[Table]) -> HashMap<u32, Vec<u32>> {
@@ -34,25 +34,28 @@ fn ancestors<'a>(table: &'a Table, by_oid: &HashMap<u32, &'a Table>) -> impl Ite
     .skip(1)
 }
 
-/// Leaves whose rows may belong into another leaf on another server, each with the root to load them through: the hash of an enum
-/// value is that of its OID, and every server gives it another one (as pg_dump's `--load-via-partition-root`).
-pub fn loaded_through_root(database: &Database) -> HashMap<u32, RelationName> {
-    let enums: HashSet<u32> = database
-        .types
-        .iter()
-        .filter(|t| matches!(t.definition, Definition::Enum(_)))
-        .map(|t| t.oid)
-        .collect();
-    let hashes_enum = |table: &Table| {
-        let key = table.partition_key.as_deref().unwrap_or("");
-        let mut enum_columns = table.columns.iter().filter(|column| enums.contains(&column.type_oid));
-        key.starts_with("HASH")
-            && enum_columns.any(|c| key.contains(&ident(&c.name)) || key.contains(&c.name))
+/// What decides, besides the values of a row, which partition takes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PlacedBy {
+    /// The database's encoding: a text is hashed as the bytes that it is stored in.
+    Encoding,
+    /// The server: the hash of an enum value is that of its OID, and that of a text under a nondeterministic collation depends on the collation's version.
+    Server,
+}
+
+/// Leaves whose rows may belong into another leaf in a database of `encoding` on another server, each with the root to load them through (as
+/// pg_dump's `--load-via-partition-root`).
+pub fn loaded_through_root(database: &Database, encoding: &str) -> HashMap<u32, RelationName> {
+    let elsewhere = |table: &Table| match table.placed_by {
+        None => false,
+        Some(PlacedBy::Encoding) => database.properties.encoding != encoding,
+        Some(PlacedBy::Server) => true,
     };
     let by_oid: HashMap<u32, &Table> = database.tables.iter().map(|table| (table.oid, table)).collect();
     let mut through = HashMap::new();
     for table in database.tables.iter().filter(|table| table.has_rows()) {
-        if ancestors(table, &by_oid).any(hashes_enum)
+        if ancestors(table, &by_oid).any(elsewhere)
             && let Some(root) = ancestors(table, &by_oid).last()
         {
             let name = RelationName { oid: root.oid, schema: root.schema.clone(), name: root.name.clone() };

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::foreign::FdwOption;
+use super::partition::PlacedBy;
 use super::{Acl, Class, ObjectId};
 
 /// What kind of table it is; pg_class.relkind.
@@ -97,6 +98,9 @@ pub struct Table {
     pub has_oids: bool,
     /// What follows PARTITION BY.
     pub partition_key: Option<String>,
+    /// What decides which of its partitions takes a row, where the values alone don't.
+    #[serde(default)]
+    pub placed_by: Option<PlacedBy>,
     /// `FOR VALUES …` or `DEFAULT`, of a partition.
     pub partition_bound: Option<String>,
     /// The tables it inherits from, in order; a partition's one parent.

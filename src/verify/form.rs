@@ -3,6 +3,7 @@
 //! In: an item of either side's plan, and the majors. Out: the words of its statements, in a form that both majors share. Each
 //! way in which majors differ is a rule of its own; between servers of one major only the order of what has none is evened out.
 
+use super::locale;
 use crate::ddl::Item;
 
 /// The majors of source and target.
@@ -54,6 +55,11 @@ fn form(item: &Item, majors: Majors) -> Vec<Vec<String>> {
 
 fn statement(kind: &str, sql: &str, majors: Majors) -> Vec<String> {
     let mut words = words(sql);
+    // Reading such an expression makes another one of it, within one major too.
+    spread_array_casts(&mut words);
+    if majors.cross(16) && kind == "COLLATION" {
+        canonicalize_locale(&mut words);
+    }
     if majors.cross(12) {
         replace(&mut words, &["EXECUTE", "PROCEDURE"], &["EXECUTE", "FUNCTION"]);
     }
@@ -91,6 +97,7 @@ fn statement(kind: &str, sql: &str, majors: Majors) -> Vec<String> {
     }
     if majors.differ() {
         words.retain(|word| !matches!(word.as_str(), "(" | ")"));
+        drop_bit_marks(&mut words);
     }
     // Inherited columns come first on the target, whatever their order was. Options of foreign objects, and privileges, have none.
     let unordered =
@@ -164,6 +171,72 @@ fn drop_multirange(words: &mut Vec<String>) {
     }
 }
 
+/// Casts each element in place of an array that is made of them: `(ARRAY['a'::x, 'b'::x])::y[]`, as `IN` leaves it behind, becomes
+/// `ARRAY[('a'::x)::y, ('b'::x)::y]`.
+fn spread_array_casts(words: &mut Vec<String>) {
+    let mut at = 0;
+    while at + 3 <= words.len() {
+        if words[at..].starts_with(&["(", "ARRAY", "["].map(str::to_owned))
+            && let Some((length, spread)) = spread_array_cast(&words[at..])
+        {
+            words.splice(at..at + length, spread);
+        }
+        at += 1;
+    }
+}
+
+/// Words that begin with `( ARRAY [`: how many of them are an array with a cast, and what they become.
+fn spread_array_cast(words: &[String]) -> Option<(usize, Vec<String>)> {
+    let word = |place: usize| words.get(place).map(String::as_str);
+    let mut depth = 0;
+    let mut ends = Vec::new();
+    for (place, word) in words.iter().enumerate().skip(3) {
+        match word.as_str() {
+            "," if depth == 0 => ends.push(place),
+            "(" | "[" => depth += 1,
+            "]" if depth == 0 => {
+                ends.push(place);
+                break;
+            }
+            ")" | "]" => depth -= 1,
+            _ => {}
+        }
+    }
+    let close = *ends.last()?;
+    let cast = close + 2;
+    if [word(close + 1), word(cast), word(cast + 1)] != [Some(")"), Some(":"), Some(":")] {
+        return None;
+    }
+    let named = |word: &String| word == "." || word.chars().all(is_part_of_word);
+    let bracket = cast + 2 + words[cast + 2..].iter().take_while(|word| named(word)).count();
+    if [word(bracket), word(bracket + 1)] != [Some("["), Some("]")] {
+        return None;
+    }
+    let mut spread = vec!["ARRAY".to_owned(), "[".to_owned()];
+    let mut begin = 3;
+    for end in ends {
+        spread.push("(".to_owned());
+        spread.extend_from_slice(&words[begin..end]);
+        spread.push(")".to_owned());
+        spread.extend_from_slice(&words[cast..bracket]);
+        spread.push(words[end].clone());
+        begin = end + 1;
+    }
+    Some((bracket + 2, spread))
+}
+
+/// Brings the locale of an ICU collation into the form that 16 and newer store.
+fn canonicalize_locale(words: &mut [String]) {
+    if !words.windows(3).any(|three| three == ["provider", "=", "icu"]) {
+        return;
+    }
+    if let Some(place) = words.windows(2).position(|two| two == ["locale", "="])
+        && let Some(locale) = words.get_mut(place + 2)
+    {
+        *locale = locale::canonical(locale.trim_start_matches('\''));
+    }
+}
+
 /// Drops what stands before a dot, with the dot.
 fn unqualified(words: &[String]) -> Vec<String> {
     let mut kept: Vec<String> = Vec::with_capacity(words.len());
@@ -175,6 +248,17 @@ fn unqualified(words: &[String]) -> Vec<String> {
         }
     }
     kept
+}
+
+/// Drops the `B` before a literal of bits, which not all majors write: the type follows anyway.
+fn drop_bit_marks(words: &mut Vec<String>) {
+    let mut at = 0;
+    while at + 2 <= words.len() {
+        if words[at] == "B" && words[at + 1].starts_with('\'') {
+            words.remove(at);
+        }
+        at += 1;
+    }
 }
 
 /// Drops `CONSTRAINT name` before `NOT NULL`, where the server may have made the name up.
@@ -218,6 +302,12 @@ mod tests {
             ),
             ("PROCEDURE", (13, "PROCEDURE p(a int)"), (14, "PROCEDURE p(IN a int)")),
             ("VIEW", (15, "SELECT t.a FROM s.t"), (16, "SELECT a FROM s.t")),
+            (
+                "COLLATION",
+                (15, "(provider = icu, locale = 'de@collation=phonebook')"),
+                (16, "(provider = icu, locale = 'de-u-co-phonebk')"),
+            ),
+            ("TABLE", (15, "b bit DEFAULT B'1'::bit"), (18, "b bit DEFAULT '1'::bit")),
             ("CAST", (15, "CAST (x AS \"json\")"), (18, "CAST (x AS json)")),
             (
                 "ACL",
@@ -231,8 +321,24 @@ mod tests {
     }
 
     #[test]
+    fn a_cast_of_an_array_is_one_of_its_elements() {
+        let same = |a: &str, b: &str| same("CHECK", (15, a), (15, b));
+        let once = r#"((s)::"text" = ANY ((ARRAY['a'::character varying, f(1, 2)])::"text"[])) AND x"#;
+        let read_again =
+            r#"((s)::"text" = ANY (ARRAY[('a'::character varying)::"text", (f(1, 2))::"text"])) AND x"#;
+        assert!(same(once, read_again));
+        assert!(!same(once, &read_again.replace("'a'", "'b'")));
+        assert!(!same(once, &read_again.replace(r#")::"text","#, r#")::"name","#)));
+        for other in ["(ARRAY[1, 2])", "(ARRAY[1, 2] || 3)::x[]", "(ARRAY[1", "(ARRAY[1])::x", "(ARRAY[1])::"]
+        {
+            assert_eq!(statement("CHECK", other, Majors { source: 15, target: 15 }), words(other));
+        }
+    }
+
+    #[test]
     fn what_differs_in_meaning_is_not_the_same() {
         for (kind, source, target) in [
+            ("COLLATION", "(provider = libc, locale = 'de_DE')", "(provider = libc, locale = 'de-DE')"),
             ("TABLE", "CREATE TABLE t (a int, b int)", "CREATE TABLE t (b int, a int)"),
             ("INDEX", "ON t (a, b)", "ON t (b, a)"),
             ("TABLE", "DEFAULT 'a  b'", "DEFAULT 'a b'"),

@@ -7,6 +7,7 @@
 mod form;
 mod keys;
 mod large_object;
+mod locale;
 mod rows;
 mod schema;
 mod sequence;
@@ -14,7 +15,7 @@ mod sequence;
 pub use keys::{DifferentRow, Keys};
 pub use rows::Sample;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::Mutex;
@@ -83,8 +84,19 @@ pub struct Report {
     pub sequences: u64,
     /// Large objects that the source has.
     pub large_objects: u64,
+    /// Partitioned tables whose rows were compared together, since either server puts them into partitions in its own way.
+    pub together: Vec<Together>,
     /// Every difference, in the order of objects.
     pub differences: Vec<Difference>,
+}
+
+/// A partitioned table whose partitions weren't compared one by one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Together {
+    /// The table with its kind: `TABLE public.film`.
+    pub object: String,
+    /// How many tables with rows are below it.
+    pub partitions: usize,
 }
 
 /// Compares `target` with `source`.
@@ -119,7 +131,9 @@ pub async fn run(
     if options.schema {
         let version = pair.target.version();
         let made = ddl::plan(&source_definition, &wanted, version)?;
-        let found = ddl::plan(&target_definition, &wanted, version)?;
+        // What has another name there has it already.
+        let there = ddl::Options { tablespace_mapping: BTreeMap::new(), ..wanted.clone() };
+        let found = ddl::plan(&target_definition, &there, version)?;
         let majors = form::Majors { source: source_definition.version / 10_000, target: version / 10_000 };
         report.items = made.items.len() as u64;
         report.differences.extend(schema::compare(&made, &found, majors));
@@ -145,6 +159,8 @@ pub async fn run(
         progress.set_phase("comparing rows");
         progress.set_parts(0, pairs.len() as u64, 0, total);
         report.tables = pairs.len() as u64;
+        report.together = pairs.iter().filter_map(Pair::together).collect();
+        report.together.sort_by(|a, b| a.object.cmp(&b.object));
         let found = compare_rows(pair, pairs, &measure, options, progress, stop).await?;
         report.rows = found.rows;
         report.differences.extend(found.differences);

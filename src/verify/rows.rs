@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use super::keys::{self, Keys};
-use super::{Difference, Sessions};
+use super::{Difference, Sessions, Together};
 use crate::catalog::key::identifying_columns;
 use crate::error::{Error, ErrorKind, Result};
-use crate::schema::Database;
 use crate::schema::table::{Column, Table};
+use crate::schema::{Database, partition};
 use crate::sql::{ident, qualified};
 use crate::wire::Connection;
 
@@ -107,7 +107,8 @@ impl Measure {
 
     /// SQL: the rows of a pair that are looked at, and those conditions that they also meet.
     fn from(&self, pair: &Pair, more: Option<String>) -> String {
-        let table = format!("ONLY {} {}", qualified(&pair.schema, &pair.name), pair.condition);
+        let only = if pair.partitions == 0 { "ONLY " } else { "" };
+        let table = format!("{only}{} {}", qualified(&pair.schema, &pair.name), pair.condition);
         let sample = self.sample.filter(|_| !pair.key.is_empty());
         let sample = sample.map(|Sample { parts_per_million, seed }| {
             format!("{} < {parts_per_million}", self.deal(pair, MILLION, seed))
@@ -165,6 +166,8 @@ pub(super) struct Pair {
     pub(super) key: Vec<Column>,
     /// `WHERE …`, or nothing.
     condition: String,
+    /// How many partitions' rows are compared together; 0 for a table that has rows of its own.
+    partitions: usize,
     /// Size on the source, with TOAST.
     pub(super) bytes: u64,
 }
@@ -172,6 +175,11 @@ pub(super) struct Pair {
 impl Pair {
     pub(super) fn object(&self) -> String {
         format!("TABLE {}.{}", self.schema, self.name)
+    }
+
+    /// What is to be said of it, where the rows of partitions are compared together.
+    pub(super) fn together(&self) -> Option<Together> {
+        (self.partitions > 0).then(|| Together { object: self.object(), partitions: self.partitions })
     }
 
     /// Asks the source what identifies the rows; nothing does where the target lacks one of these columns.
@@ -185,15 +193,30 @@ impl Pair {
 
 /// The tables to compare, largest first; those that only one side has go to `differences`, unless the definitions said so.
 pub(super) fn pairs(source: &Database, target: &Database, differences: &mut Vec<Difference>) -> Vec<Pair> {
-    let mut there: HashMap<(&str, &str), &Table> =
-        tables(target).map(|t| ((t.schema.as_str(), t.name.as_str()), t)).collect();
+    let name = |table: &Table| (table.schema.clone(), table.name.clone());
+    let mut there: HashMap<(String, String), &Table> = tables(target).map(|t| (name(t), t)).collect();
+    let through_root = partition::loaded_through_root(source, &target.properties.encoding);
+    let mut roots: HashMap<u32, Vec<&Table>> = HashMap::new();
     let mut pairs = Vec::new();
     let mut lonely = Vec::new();
     for table in tables(source) {
-        match there.remove(&(table.schema.as_str(), table.name.as_str())) {
-            Some(twin) => pairs.push(pair(table, twin)),
-            None => lonely.push((table, "is missing on the target")),
+        match (there.remove(&name(table)), through_root.get(&table.oid)) {
+            (Some(_), Some(root)) => roots.entry(root.oid).or_default().push(table),
+            (Some(twin), None) => pairs.push(pair(table, twin)),
+            (None, _) => lonely.push((table, "is missing on the target")),
         }
+    }
+    for root in source.tables.iter().filter(|table| roots.contains_key(&table.oid)) {
+        let twin = target.tables.iter().find(|twin| name(twin) == name(root) && !twin.has_rows());
+        let (Some(twin), Some(leaves)) = (twin, roots.get(&root.oid)) else {
+            lonely.push((root, "is missing on the target"));
+            continue;
+        };
+        pairs.push(Pair {
+            partitions: leaves.len(),
+            bytes: leaves.iter().map(|leaf| leaf.bytes).sum(),
+            ..pair(root, twin)
+        });
     }
     lonely.extend(there.into_values().map(|table| (table, "is on the target only")));
     for (table, what) in lonely {
@@ -224,6 +247,7 @@ fn pair(table: &Table, twin: &Table) -> Pair {
         columns,
         key: Vec::new(),
         condition: table.configuration.clone().unwrap_or_default(),
+        partitions: 0,
         bytes: table.bytes,
     }
 }
@@ -350,6 +374,7 @@ mod tests {
             columns: Vec::new(),
             key: Vec::new(),
             condition: String::new(),
+            partitions: 0,
             bytes: 0,
         };
         let sql = measure((150_000, "UTF8"), (150_000, "UTF8")).statement(&pair);

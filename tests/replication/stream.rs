@@ -8,8 +8,7 @@ use pgstream::config::{self, Config, Environment, Side};
 use pgstream::error::Error;
 use pgstream::progress::StreamProgress;
 use pgstream::replication::{
-    Ended, Filter, Options, Published, SlotRequest, create_publication, create_slot, end_position, follow,
-    identify_system,
+    Ended, Filter, Options, SlotRequest, create_slot, end_position, follow, identify_system,
 };
 use pgstream::state::checkpoint;
 use pgstream::wire::{Connection, Settings};
@@ -53,9 +52,8 @@ impl<'a> Stream<'a> {
             .expect("a runtime starts");
         let (from, to) = (config(&source, Side::Source), config(&target, Side::Target));
         let name = format!("pgstream_{}", source.name());
+        source.execute(&format!("CREATE PUBLICATION \"{name}\" FOR ALL TABLES"));
         let (consistent_point, identity) = runtime.block_on(async {
-            let mut session = Connection::connect(&from, Side::Source, &Settings::session()).await.unwrap();
-            create_publication(&mut session, &name, &Published::AllTables).await.unwrap();
             let request = SlotRequest { name: &name, temporary: false, timeout: Duration::from_secs(30) };
             let mut slot = create_slot(&from, &request, |_| {}).await.unwrap();
             let identity = identify_system(&mut slot.connection).await.unwrap();

@@ -17,9 +17,9 @@ use crate::ddl;
 use crate::error::Result;
 use crate::migrate::later::made_later;
 use crate::replication::{SlotState, read_slot};
-use crate::state::Migration;
 use crate::state::checkpoint::Checkpoint;
 use crate::state::spool::Spool;
+use crate::state::{Migration, Phase};
 use crate::wire::{Connection, Settings};
 
 /// How long the source may take to answer.
@@ -34,6 +34,8 @@ pub(super) struct Stream {
     checkpoint: Option<Checkpoint>,
     /// Changes that are in files of a host.
     spool: Option<Spool>,
+    /// Nobody is to read the slot yet: rows are being copied, and no spool is asked for.
+    later: bool,
     source: Option<SourceSide>,
     /// Why nothing is known of the source.
     unknown: Option<String>,
@@ -61,9 +63,11 @@ struct SourceSide {
 }
 
 impl Stream {
-    /// Reads it; `None` for a migration without a stream, and once it is cut over. `tables` are given once they are all planned.
+    /// Reads it; `None` for a migration without a stream, and once it is cut over. `at_work` says that a run has the target; `tables` are given once they
+    /// are all planned.
     pub(super) async fn read(
         migration: &Migration,
+        at_work: bool,
         tables: Option<&Tables>,
         checkpoint: Option<Checkpoint>,
         spool: Option<Spool>,
@@ -71,10 +75,11 @@ impl Stream {
     ) -> Option<Stream> {
         let (slot, publication) = migration.slot.clone().zip(migration.publication.clone())?;
         let applied = checkpoint.as_ref().map(|checkpoint| checkpoint.applied);
+        let later = at_work && migration.phase < Phase::CatchUp && spool.is_none();
         // What is applied is not needed any more.
         let spool = spool.filter(|spool| applied.is_some_and(|applied| spool.to > applied));
         let cutover = migration.cutover_lsn;
-        let mut stream = Stream { slot, publication, cutover, checkpoint, spool, ..Stream::default() };
+        let mut stream = Stream { slot, publication, cutover, checkpoint, spool, later, ..Stream::default() };
         let Some(config) = source else {
             stream.unknown = Some("no --source is given".to_owned());
             return Some(stream);
@@ -160,6 +165,7 @@ impl Stream {
             ));
         }
         if !slot.active
+            && !self.later
             && let Some(bytes) = self.retained()
         {
             let bytes = size::bytes(bytes);
@@ -225,9 +231,11 @@ impl Stream {
             rows.push(("lag", format!("{}{seconds}", size::bytes(bytes))));
         }
         if let Some(slot) = self.slot() {
-            let reader = slot
-                .active_pid
-                .map_or_else(|| "nobody reads it".to_owned(), |pid| format!("read by process {pid}"));
+            let reader = match slot.active_pid {
+                Some(pid) => format!("read by process {pid}"),
+                None if self.later => "read once the rows are copied".to_owned(),
+                None => "nobody reads it".to_owned(),
+            };
             let mut text = format!("{}, {reader}", self.slot);
             if let Some(confirmed) = &slot.confirmed_flush_lsn {
                 text.push_str(&format!(", confirmed {confirmed}"));
@@ -291,6 +299,7 @@ mod tests {
                 updated_at: String::new(),
             }),
             spool: None,
+            later: false,
             source: Some(SourceSide {
                 written: Lsn(1500),
                 slot,
@@ -332,5 +341,14 @@ mod tests {
         assert!(warned(Some(slot("lost"))).contains("of no more use"));
         assert!(warned(Some(slot("extended"))).contains("max_slot_wal_keep_size"));
         assert!(warned(Some(SlotState { active: false, ..slot("reserved") })).contains("nobody reads"));
+    }
+
+    #[test]
+    fn a_slot_that_is_to_be_read_later_is_no_trouble() {
+        let unread = SlotState { active: false, ..slot("reserved") };
+        let copying = Stream { later: true, ..stream(Some(unread)) };
+        assert_eq!(copying.warnings(), Vec::<String>::new());
+        let rows = copying.rows();
+        assert!(rows.iter().any(|(name, text)| *name == "slot" && text.contains("once the rows are copied")));
     }
 }

@@ -116,20 +116,44 @@ fn system_collation(qualified: &str) -> Option<String> {
 }
 
 pub(super) fn tablespaces(facts: &Facts) -> Vec<Finding> {
-    if !facts.options.tablespaces {
-        return Vec::new();
-    }
-    let tables = facts.database.tables.iter().filter_map(|table| table.tablespace.as_ref());
-    let indexes = facts.database.indexes.iter().filter_map(|index| index.tablespace.as_ref());
-    let used: BTreeSet<&String> = tables.chain(indexes).collect();
+    let database = &facts.database;
+    let tables = database.tables.iter().filter_map(|table| table.tablespace.as_ref());
+    let indexes = database.indexes.iter().filter_map(|index| index.tablespace.as_ref());
+    let views = database.views.iter().filter_map(|view| view.tablespace.as_ref());
+    let created = facts.created.as_ref().map(|_| &database.properties.tablespace);
+    let used: BTreeSet<&str> = tables
+        .chain(indexes)
+        .chain(views)
+        .chain(created)
+        .filter_map(|name| facts.options.tablespace(name))
+        .collect();
     used.into_iter()
-        .filter(|name| !facts.target.tablespaces.contains(name))
+        .filter(|name| !facts.target.tablespaces.iter().any(|there| there == name))
         .map(|name| {
             Finding::new(Blocker, format!("tablespace \"{name}\""), "does not exist on the target").with_hint(
-                "Create it there, or run with --no-tablespaces to put everything into the default one.",
+                "Create it there, name another one with --tablespace-mapping, or run with --no-tablespaces to put everything into the default one.",
             )
         })
         .collect()
+}
+
+/// Which providers a server has loaded can't be asked.
+pub(super) fn security_labels(facts: &Facts) -> Vec<Finding> {
+    if !facts.options.security_labels {
+        return Vec::new();
+    }
+    let objects = facts.database.security_labels.iter().map(|label| &label.label.provider);
+    let database = facts.database.properties.labels.iter().map(|label| &label.provider);
+    let providers: BTreeSet<&String> = objects.chain(database).collect();
+    let finding = |provider| {
+        Finding::new(
+            Warning,
+            format!("security label provider \"{provider}\""),
+            "labels come only where the target's server has loaded the provider's library",
+        )
+        .with_hint("Add it to the target's shared_preload_libraries, or run with --no-security-labels.")
+    };
+    providers.into_iter().map(finding).collect()
 }
 
 pub(super) fn not_copied(facts: &Facts) -> Vec<Finding> {

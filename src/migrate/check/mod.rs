@@ -189,6 +189,7 @@ const CHECKS: &[fn(&Facts) -> Vec<Finding>] = &[
     extensions::extensions,
     content::collations,
     content::tablespaces,
+    content::security_labels,
     content::not_copied,
     content::dangling,
     content::particular_tables,
@@ -321,6 +322,9 @@ async fn read(from: &mut Connection, target: &mut Connection, wanted: &Wanted<'_
             Method::Auto | Method::Replication => {
                 let mut facts = catalog::replication::read_replication_source(from).await?;
                 scope::mark(&mut facts.tables, &selected.database, options);
+                if facts.may_replicate && facts.free_senders > 0 {
+                    facts.refused = replication::refused_session(from.config()).await?;
+                }
                 replication::obstacles(&facts, wanted.replica_identity)
             }
         };
@@ -371,7 +375,7 @@ async fn read(from: &mut Connection, target: &mut Connection, wanted: &Wanted<'_
         Some(name) => {
             let properties = &database.properties;
             let unknown_locales = database::unknown_locales(target, properties).await?;
-            let statement = ddl::database::create(properties, name, options.tablespaces, target_version);
+            let statement = ddl::database::create(properties, name, options, target_version);
             Some(Created { unknown_locales, ..create(name, &mut server, &source, statement) })
         }
         None => None,

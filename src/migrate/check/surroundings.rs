@@ -13,10 +13,9 @@ const CLOCKS_APART: f64 = 2.0;
 const LARGE: i64 = 1 << 30;
 
 /// Settings that change what queries mean and that a session of pgstream doesn't set itself.
-const MEANING: [&str; 7] = [
+const MEANING: [&str; 6] = [
     "array_nulls",
     "backslash_quote",
-    "data_checksums",
     "default_text_search_config",
     "lc_numeric",
     "lc_time",
@@ -97,6 +96,14 @@ pub(super) fn settings(facts: &Facts) -> Vec<Finding> {
                     )),
             );
         }
+    }
+    let checksums = [source, target].map(|settings| settings.get("data_checksums").map(String::as_str));
+    if checksums == [Some("on"), Some("off")] {
+        findings.push(
+            Finding::new(Info, "setting data_checksums", "is on for the source's cluster and off for the target's").with_hint(
+                "If they are wanted there, too: stop the target and run pg_checksums --enable, or make its cluster anew.",
+            ),
+        );
     }
     let libraries = |settings: &std::collections::BTreeMap<String, String>| -> Vec<String> {
         let list = settings.get("shared_preload_libraries").map(String::as_str).unwrap_or_default();

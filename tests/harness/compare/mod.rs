@@ -7,7 +7,7 @@ mod schema;
 
 pub(crate) use contents::{large_objects, rows, sequences};
 pub(crate) use globals::{properties, roles};
-pub(crate) use schema::schemas;
+pub(crate) use schema::{dump_with, schemas};
 
 use super::Database;
 use std::collections::{BTreeMap, BTreeSet};

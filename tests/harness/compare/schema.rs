@@ -145,7 +145,8 @@ fn dump(database: &Database<'_>) -> String {
     dump_with(database, &[])
 }
 
-fn dump_with(database: &Database<'_>, arguments: &[&str]) -> String {
+/// What pg_dump writes of a schema, with more arguments.
+pub(crate) fn dump_with(database: &Database<'_>, arguments: &[&str]) -> String {
     let mut pg_dump = client("pg_dump");
     pg_dump.args([
         "--schema-only",
