@@ -118,7 +118,6 @@ impl Copy {
 
     async fn target(&self) -> Result<Connection> {
         let mut session = Connection::connect(&self.target, Side::Target, &Settings::session()).await?;
-        session.pipeline(KEEPALIVES).await?;
         state::join_run(&mut session).await?;
         Ok(session)
     }
@@ -136,10 +135,6 @@ impl Copy {
         news
     }
 }
-
-/// A worker's host that vanishes is noticed by the target within half a minute, so that its part is free again.
-const KEEPALIVES: &[&str] =
-    &["SET tcp_keepalives_idle = 10", "SET tcp_keepalives_interval = 5", "SET tcp_keepalives_count = 4"];
 
 /// Runs the copy to its end: every part is done, here or by workers elsewhere, and every post-data item made or recorded as failed. The snapshot is let go as soon as
 /// no part is left.
