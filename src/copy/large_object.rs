@@ -142,7 +142,7 @@ async fn decorate(objects: &[LargeObject], options: &ddl::Options, target: &mut 
                 name: object.oid.to_string(),
                 reason: format!("its owner, comment or privileges could not be set: {error}"),
             };
-            target.execute(&state::record_omission(&omission)).await?;
+            state::omit(target, &omission).await?;
         }
     }
     Ok(())
