@@ -466,6 +466,9 @@ fn login_refused(side: Side, error: &AuthError) -> Error {
         AuthError::NoPassword => refused.with_hint(format!(
             "Give it in a password file (~/.pgpass, PGPASSFILE), by PGPASSWORD or by --{side}-password-file."
         )),
+        AuthError::Iterations(_) => refused.with_hint(format!(
+            "On the {side}: SET scram_iterations = 4096; and set the role's password anew, which is stored with the number."
+        )),
         _ => refused,
     }
 }
