@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, io_reason};
 
 const HEADER_LEN: usize = 12;
 const BUFFER: usize = 256 << 10;
@@ -34,8 +34,12 @@ pub struct Reader<R = BufReader<File>> {
 }
 
 fn could_not(what: &str, directory: &Path, error: &std::io::Error) -> Error {
-    Error::failed(format!("could not {what} a temporary file in \"{}\": {error}", directory.display()))
-        .with_detail("It holds a transaction of the source that is larger than the memory set aside for it.")
+    Error::failed(format!(
+        "could not {what} a temporary file in \"{}\": {}",
+        directory.display(),
+        io_reason(error)
+    ))
+    .with_detail("It holds a transaction of the source that is larger than the memory set aside for it.")
 }
 
 /// What stands before a message of the (sub)transaction `xid`.
