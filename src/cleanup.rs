@@ -181,8 +181,11 @@ pub async fn find_on_target(target: &mut Connection) -> Result<Vec<Leftover>> {
 pub async fn remove_from_source(source: &mut Connection, found: &[Leftover]) -> Result<()> {
     for leftover in found {
         match leftover.kind {
-            SLOT => replication::drop_slot(source, &leftover.name).await?,
-            PUBLICATION => replication::drop_publication(source, &leftover.name).await?,
+            SLOT => fault::step("drop slot", replication::drop_slot(source, &leftover.name)).await?,
+            PUBLICATION => {
+                fault::step("drop publication", replication::drop_publication(source, &leftover.name))
+                    .await?;
+            }
             _ => {}
         }
     }
@@ -195,7 +198,7 @@ pub async fn remove_from_source(source: &mut Connection, found: &[Leftover]) -> 
 /// The server's, and a usage error while another pgstream is at work.
 pub async fn remove_from_target(target: &mut Connection) -> Result<()> {
     let database = target.config().dbname.clone();
-    fault::step("state tables gone", state::drop_schema(target)).await.map_err(|error| {
+    state::drop_schema(target).await.map_err(|error| {
         let denied = error.sqlstate().is_some_and(|s| s.as_str() == "42501");
         let error =
             error.context(format!("could not drop schema \"pgstream\" in target database \"{database}\""));

@@ -5,6 +5,8 @@
 //!
 //! Needs the feature `fault-points` of the program, which `tests/run` asks for.
 
+mod rare;
+
 use crate::harness::compare::assert_equal;
 use crate::harness::{Cluster, Database, Finished, Options, Pgstream};
 use pgstream::fault::STEPS;
@@ -13,33 +15,65 @@ use std::time::{Duration, Instant};
 /// Steps that a copy takes.
 const OF_A_COPY: &[&str] = &[
     "state tables",
+    "error cleared",
     "items",
     "single item",
     "recorded parts",
     "phase copy",
     "snapshot offered",
     "part commit",
+    "snapshot withdrawn",
     "phase post-data",
     "sequences",
     "phase finish",
     "phase done",
 ];
 /// Steps that lead to a stream.
-const OF_THE_SET_UP: &[&str] =
-    &["replica identity", "publication", "slot", "first checkpoint", "temporary slot"];
+const OF_THE_SET_UP: &[&str] = &[
+    "old slot gone",
+    "old publication gone",
+    "replica identity recorded",
+    "replica identity",
+    "publication",
+    "slot",
+    "first checkpoint",
+    "temporary slot",
+    "cutover forgotten",
+];
 /// Steps of a stream.
 const OF_A_STREAM: &[&str] = &["phase catch-up", "durable checkpoint", "batch commit", "phase syncing"];
 /// Steps of a spool.
 const OF_A_SPOOL: &[&str] =
     &["spool recorded", "spool segment", "spool sync", "spool advanced", "spool gone"];
 /// Steps of a cutover up to the one that can't be taken back.
-const OF_A_CUTOVER: &[&str] =
-    &["read-only recorded", "source read-only", "end position", "sequences", "changed large objects"];
+const OF_A_CUTOVER: &[&str] = &[
+    "read-only recorded",
+    "source read-only",
+    "end position",
+    "relation renamed",
+    "sequences",
+    "changed large objects",
+];
 /// Steps of a cutover from there on.
-const AFTER_THE_CUT: &[&str] =
-    &["phase cutover", "drop slot", "drop publication", "replica identity back", "phase done"];
-/// Steps of a cleanup.
-const OF_A_CLEANUP: &[&str] = &["state tables gone"];
+const AFTER_THE_CUT: &[&str] = &[
+    "phase cutover",
+    "items",
+    "drop slot",
+    "drop publication",
+    "replica identity back",
+    "replica identity forgotten",
+    "phase done",
+];
+/// Steps of a cleanup of a migration that is under way.
+const OF_A_CLEANUP: &[&str] = &[
+    "drop slot",
+    "drop publication",
+    "replica identity back",
+    "replica identity forgotten",
+    "source writable",
+    "writable recorded",
+    "state tables gone",
+];
 
 const SCHEMA: &str = "
 CREATE SCHEMA app;
@@ -53,6 +87,20 @@ CREATE VIEW app.few AS SELECT * FROM app.keyed WHERE id < 10;
 CREATE MATERIALIZED VIEW app.counted AS SELECT count(*) FROM app.few;
 CREATE FUNCTION app.one() RETURNS integer LANGUAGE sql AS 'SELECT 1';
 SELECT lo_from_bytea(4242, 'large');
+CREATE TABLE app.old_name (id integer PRIMARY KEY);
+CREATE FUNCTION app.quiet() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+CREATE TRIGGER always BEFORE INSERT ON app.keyed FOR EACH ROW EXECUTE FUNCTION app.quiet();
+CREATE TRIGGER on_replica BEFORE INSERT ON app.keyed FOR EACH ROW EXECUTE FUNCTION app.quiet();
+ALTER TABLE app.keyed ENABLE ALWAYS TRIGGER always, ENABLE REPLICA TRIGGER on_replica;
+";
+
+/// Makes the copy last until something has come.
+const SLOW: &str = "
+CREATE FUNCTION app.slow(integer) RETURNS integer LANGUAGE plpgsql IMMUTABLE AS
+    $$ BEGIN PERFORM pg_catalog.pg_sleep(0.1); RETURN $1; END $$;
+CREATE TABLE app.small (a integer);
+INSERT INTO app.small SELECT generate_series(1, 8);
+CREATE INDEX ON app.small (app.slow(a));
 ";
 
 /// Whether the process ends, or the step fails.
@@ -71,22 +119,35 @@ struct Fault {
 }
 
 impl Fault {
-    fn arm(self, command: Pgstream) -> Pgstream {
-        let way = if self.way == Way::Abort { "abort" } else { "error" };
-        // What is tried again is told to who wants to know everything.
-        command.args(["-vv"]).env("FAILPOINTS", &format!("{} {}=1*return({way})", self.side, self.step))
+    const fn new(step: &'static str, side: &'static str, way: Way) -> Fault {
+        Fault { step, side, way }
     }
 
-    /// The run was stopped there; one that follows a stream may have tried again and gone on.
+    fn arm(self, command: Pgstream) -> Pgstream {
+        self.arm_behind(&[], command)
+    }
+
+    /// The same, where the run gets there only after it met `others`.
+    fn arm_behind(self, others: &[Fault], command: Pgstream) -> Pgstream {
+        let points = others.iter().chain([&self]).map(|fault| {
+            let way = if fault.way == Way::Abort { "abort" } else { "error" };
+            format!("{} {}=1*return({way})", fault.side, fault.step)
+        });
+        // What is tried again, or passed over, is told to who wants to know everything.
+        command.args(["-vvv"]).env("FAILPOINTS", &points.collect::<Vec<_>>().join(";"))
+    }
+
+    /// Whether the run was stopped there; one that follows a stream may have tried again and gone on.
+    fn is_met(self, run: &Finished) -> bool {
+        match self.way {
+            Way::Abort => run.code.is_none(),
+            Way::Error => run.stderr.contains(&format!("stopped {} {}", self.side, self.step)),
+        }
+    }
+
     #[track_caller]
     fn assert_met(self, run: &Finished) {
-        match self.way {
-            Way::Abort => assert_eq!(run.code, None, "{self:?} was not met: {run:?}"),
-            Way::Error => assert!(
-                run.stderr.contains(&format!("stopped {} {}", self.side, self.step)),
-                "{self:?} was not met: {run:?}"
-            ),
-        }
+        assert!(self.is_met(run), "{self:?} was not met: {run:?}");
     }
 }
 
@@ -98,7 +159,7 @@ fn faults(steps: &[&'static str]) -> Vec<Fault> {
         for (shift, side) in ["before", "after"].into_iter().enumerate() {
             for (turn, way) in [Way::Abort, Way::Error].into_iter().enumerate() {
                 if all || (number + shift + turn) % 2 == 0 {
-                    faults.push(Fault { step, side, way });
+                    faults.push(Fault::new(step, side, way));
                 }
             }
         }
@@ -108,9 +169,16 @@ fn faults(steps: &[&'static str]) -> Vec<Fault> {
 
 /// Runs `scenario` for each fault between fresh databases of two clusters of its own.
 fn at_each(steps: &[&'static str], scenario: impl Fn(&Database<'_>, &Database<'_>, Fault)) {
+    at_each_from(15, steps, scenario);
+}
+
+/// The same, with a source of that major.
+fn at_each_from(major: u32, steps: &[&'static str], scenario: impl Fn(&Database<'_>, &Database<'_>, Fault)) {
     let (source, target) = std::thread::scope(|scope| {
-        let source = scope.spawn(|| Cluster::start(15, &Options::default()));
-        let target = Cluster::start(17, &Options::default());
+        let source = scope.spawn(|| Cluster::start(major, &Options::default()));
+        // Those who get a password must have it.
+        let hba = vec!["host all \"/^user_of_\" 127.0.0.1/32 scram-sha-256".to_owned()];
+        let target = Cluster::start(17, &Options { hba, ..Options::default() });
         (source.join().expect("the source starts"), target)
     });
     for fault in faults(steps) {
@@ -153,8 +221,8 @@ fn follow_a_while(command: Pgstream, source: &Database<'_>, target: &Database<'_
         if running.ended() {
             return Some(running.wait());
         }
-        let phase = target.try_execute("SELECT phase FROM pgstream.migration").unwrap_or_default();
-        in_step += u32::from(phase.trim() == "syncing");
+        let whole = "SELECT phase = 'syncing' AND NOT EXISTS (SELECT FROM pgstream.part WHERE state = 'pending') FROM pgstream.migration";
+        in_step += u32::from(target.try_execute(whole).unwrap_or_default().trim() == "t");
         assert!(begun.elapsed() < Duration::from_secs(60), "it does not get in step");
         std::thread::sleep(Duration::from_millis(30));
     }
@@ -188,9 +256,9 @@ fn a_copy_section_by_section_goes_on_from_wherever_it_stopped() {
         for section in ["pre-data", "data", "post-data"] {
             let take = || copy(source, target).args(["--section", section]);
             let run = fault.arm(take()).run();
+            met |= fault.is_met(&run);
             if run.code != Some(0) {
                 fault.assert_met(&run);
-                met = true;
                 take().run().expect_code(0);
             }
         }
@@ -202,7 +270,7 @@ fn a_copy_section_by_section_goes_on_from_wherever_it_stopped() {
 fn goes_on_to_the_end(source: &Database<'_>, target: &Database<'_>, fault: Fault) {
     if fault.step == "temporary slot" {
         // Only a copy that was cut short needs one.
-        let first = Fault { step: "recorded parts", side: "after", way: Way::Abort };
+        let first = Fault::new("recorded parts", "after", Way::Abort);
         first.assert_met(&first.arm(follow(source, target)).run());
     }
     let stopped = follow_a_while(fault.arm(follow(source, target)), source, target);
@@ -226,14 +294,7 @@ fn a_stream_goes_on_from_wherever_it_stopped() {
 #[test]
 fn a_spool_goes_on_from_wherever_it_stopped() {
     at_each(OF_A_SPOOL, |source, target, fault| {
-        // The copy lasts until something has come.
-        source.execute(
-            "CREATE FUNCTION app.slow(integer) RETURNS integer LANGUAGE plpgsql IMMUTABLE AS
-                 $$ BEGIN PERFORM pg_catalog.pg_sleep(0.1); RETURN $1; END $$;
-             CREATE TABLE app.small (a integer);
-             INSERT INTO app.small SELECT generate_series(1, 8);
-             CREATE INDEX ON app.small (app.slow(a))",
-        );
+        source.execute(SLOW);
         let folder = tempfile::tempdir().expect("a folder can be made");
         let spooled =
             || follow(source, target).args(["--spool-dir", folder.path().to_str().expect("it is text")]);
@@ -249,6 +310,9 @@ fn a_spool_goes_on_from_wherever_it_stopped() {
 
 fn cuts_over_in_the_end(source: &Database<'_>, target: &Database<'_>, fault: Fault) {
     follow_a_while(follow(source, target), source, target);
+    for side in [source, target] {
+        side.execute("ALTER TABLE app.old_name RENAME TO new_name");
+    }
     // What only the cutover brings over.
     source.execute("UPDATE app.keyed SET v = 'last' WHERE id = 1; SELECT nextval('app.loose'); SELECT lo_put(4242, 0, 'last')");
     let stopped = fault.arm(cutover(source, target).args(["--make-source-read-only"])).run();
@@ -271,19 +335,28 @@ fn a_cutover_past_the_last_change_goes_on_from_wherever_it_stopped() {
 #[test]
 fn a_cleanup_goes_on_from_wherever_it_stopped() {
     at_each(OF_A_CLEANUP, |source, target, fault| {
-        copy(source, target).run().expect_code(0);
+        follow_a_while(follow(source, target), source, target);
+        // Killed, so that the source stays read-only.
+        let killed = Fault::new("source read-only", "after", Way::Abort);
+        killed.assert_met(&killed.arm(cutover(source, target).args(["--make-source-read-only"])).run());
         let cleanup = || Pgstream::between("cleanup", source, target).args(["--yes"]);
         fault.assert_met(&fault.arm(cleanup()).run());
         cleanup().run().expect_code(0);
         assert_eq!(target.value("SELECT to_regnamespace('pgstream') IS NULL"), "t");
+        assert_eq!(source.value("SHOW default_transaction_read_only"), "off");
+        assert_clean(source);
     });
 }
 
 #[test]
 fn every_step_is_tried() {
-    let tried =
+    let tried: Vec<&str> =
         [OF_A_COPY, OF_THE_SET_UP, OF_A_STREAM, OF_A_SPOOL, OF_A_CUTOVER, AFTER_THE_CUT, OF_A_CLEANUP]
-            .concat();
+            .into_iter()
+            .chain(rare::ALL.iter().copied())
+            .flatten()
+            .copied()
+            .collect();
     let missing: Vec<_> = STEPS.iter().filter(|step| !tried.contains(step)).collect();
     assert!(missing.is_empty(), "no test stops at {missing:?}");
 }

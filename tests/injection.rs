@@ -1,6 +1,6 @@
 //! Names and values that would be statements, if they got out of their quotes.
 
-use crate::harness::{Pgstream, compare, server};
+use crate::harness::{Cluster, Options, Pgstream, compare, server};
 use crate::replication::stream::Stream;
 
 /// Ends an identifier, a string and a dollar quote, and does harm.
@@ -89,4 +89,42 @@ fn names_and_values_of_the_stream_stay_inside_of_their_quotes() {
     stream.catch_up();
     stream.expect_same(&harmful("SELECT count(*) FROM {s}.{t}"));
     assert_eq!(stream.target.value("SELECT to_regclass('harm') IS NULL"), "t");
+}
+
+#[test]
+fn names_and_values_of_roles_and_databases_stay_inside_of_their_quotes() {
+    let cluster = |major| Cluster::start(major, &Options::default());
+    let (source, target) = (cluster(16), cluster(18));
+    for statement in [
+        "CREATE ROLE {ro} LOGIN PASSWORD {}; CREATE ROLE {me}; GRANT {ro} TO {me}; COMMENT ON ROLE {ro} IS {}",
+        "ALTER ROLE {ro} SET my.value = {}; ALTER ROLE {ro} VALID UNTIL '2100-01-01'",
+        "CREATE DATABASE {db} OWNER {ro}",
+        "COMMENT ON DATABASE {db} IS {}; ALTER DATABASE {db} SET my.value = {}",
+        "ALTER ROLE {me} IN DATABASE {db} SET my.value = {}; GRANT CREATE ON DATABASE {db} TO {me}",
+    ] {
+        source.postgres().execute(&harmful(statement));
+    }
+    let name = source.postgres().value("SELECT datname FROM pg_database WHERE datname ~ 'harm'");
+    let (from, to) = (source.database(&name), target.database(&name));
+    from.execute(&harmful("CREATE TABLE {t} ({i} integer PRIMARY KEY); ALTER TABLE {t} OWNER TO {me}; INSERT INTO {t} VALUES (1)"));
+    let all = ["--all-databases", "--exclude-database", "postgres"];
+    let servers =
+        |command: &str| Pgstream::between(command, &source.postgres(), &target.postgres()).args(all);
+    servers("migrate").args(["--method", "copy"]).run().expect_code(0);
+    compare::assert_equal(&from, &to);
+    servers("verify").run().expect_code(0);
+    for query in [
+        "SELECT rolname, rolcanlogin, rolpassword, rolvaliduntil, shobj_description(oid, 'pg_authid') FROM pg_authid WHERE rolname ~ 'harm' ORDER BY 1",
+        "SELECT roleid::regrole, member::regrole FROM pg_auth_members WHERE member::regrole::text ~ 'harm'",
+        "SELECT datname, datdba::regrole, datacl, shobj_description(oid, 'pg_database') FROM pg_database WHERE datname ~ 'harm'",
+        "SELECT datname, setrole::regrole, setconfig FROM pg_db_role_setting LEFT JOIN pg_database d ON d.oid = setdatabase ORDER BY 1, 2::text",
+    ] {
+        let rows = source.postgres().query(query);
+        assert!(!rows.is_empty(), "{query}");
+        assert_eq!(rows, target.postgres().query(query), "{query}");
+    }
+    servers("cleanup").args(["--yes"]).run().expect_code(0);
+    for database in [&from, &to, &source.postgres(), &target.postgres()] {
+        assert_eq!(database.value("SELECT to_regclass('harm') IS NULL"), "t");
+    }
 }

@@ -31,6 +31,7 @@ mod replication;
 mod reports;
 mod resume;
 mod schema;
+mod secrets;
 mod sections;
 mod selection;
 mod servers;

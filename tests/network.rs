@@ -2,6 +2,8 @@
 
 use crate::harness::compare::assert_equal;
 use crate::harness::{Cluster, Database, Options, Pgstream, Proxy, Trouble, server};
+use pgstream::config::{Environment, Side, resolve};
+use pgstream::wire::{Connection, Settings};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
@@ -202,5 +204,36 @@ fn a_peer_that_takes_a_connection_and_says_nothing_is_noticed_in_time() {
         said.expect_words(&["timeout expired after 2 s", ["source", "target"][side], "hint:"]);
         assert!(begun.elapsed() < Duration::from_secs(20), "it took {:?}", begun.elapsed());
         proxies[side].mute(0);
+    }
+}
+
+#[test]
+fn each_server_is_asked_to_notice_that_the_host_is_gone() {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
+    for (major, side, more, wanted) in [
+        (11, Side::Target, "", ["10", "5", "4", ""]),
+        (12, Side::Target, "", ["10", "5", "4", "30000"]),
+        (18, Side::Target, "", ["10", "5", "4", "30000"]),
+        (18, Side::Source, "", ["10", "5", "4", "0"]),
+        (18, Side::Source, "?keepalives_idle=7&tcp_user_timeout=9000", ["7", "5", "4", "9000"]),
+    ] {
+        let uri = format!("{}{more}", server(major).postgres().uri());
+        let config = resolve(&uri, side, &Environment::empty()).expect("it is valid");
+        for settings in [Settings::session(), Settings::replication()] {
+            let shown: Vec<String> = runtime.block_on(async {
+                let mut session = Connection::connect(&config, side, &settings).await.expect("it connects");
+                let mut shown = Vec::new();
+                for setting in ["keepalives_idle", "keepalives_interval", "keepalives_count", "user_timeout"]
+                {
+                    // What is in force on the socket, in the unit of the setting.
+                    let rows = session.simple(&format!("SHOW tcp_{setting}")).await.unwrap_or_default();
+                    shown.push(rows.first().and_then(|row| row.text(0)).unwrap_or_default().to_owned());
+                }
+                shown
+            });
+            let shown: Vec<&str> = shown.iter().map(|text| text.trim_end_matches(['s', 'm'])).collect();
+            assert_eq!(shown, wanted, "{major}, {side}");
+        }
     }
 }

@@ -139,6 +139,9 @@ impl FromStr for RequireAuth {
     }
 }
 
+/// Iterations of SCRAM that a server may ask for: what it says drives a loop here, before it has proved who it is.
+pub const MAX_ITERATIONS: u64 = 100_000;
+
 /// Why a login can't go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AuthError {
@@ -152,6 +155,8 @@ pub enum AuthError {
     ChannelBinding(&'static str),
     /// The SCRAM exchange failed, or the server didn't prove that it knows the password.
     Scram(String),
+    /// SCRAM with so many iterations, more than [`MAX_ITERATIONS`].
+    Iterations(u64),
     /// A request out of turn.
     Unexpected {
         /// The request.
@@ -182,6 +187,9 @@ impl fmt::Display for AuthError {
             }
             AuthError::ChannelBinding(reason) => write!(f, "channel binding is required, but {reason}"),
             AuthError::Scram(reason) => write!(f, "SCRAM authentication failed: {reason}"),
+            AuthError::Iterations(count) => {
+                write!(f, "server asks for SCRAM with {count} iterations, and {MAX_ITERATIONS} are the most")
+            }
             AuthError::Unexpected { got, expected } => {
                 write!(f, "protocol violation during authentication: got {got}, expected {expected}")
             }
@@ -294,10 +302,13 @@ impl Login {
                 return Err(AuthError::Unsupported(unsupported(&request).unwrap_or_default()));
             }
             (State::ClientFirst { mut scram, bound }, AuthenticationRequest::SaslContinue(challenge)) => {
-                if counts_no_iterations(&challenge) {
-                    return Err(AuthError::Scram("invalid iteration count".to_owned()));
+                match iterations(&challenge) {
+                    // Not even once: nobody asks for that who means well.
+                    Some(0) => return Err(AuthError::Scram("invalid iteration count".to_owned())),
+                    Some(count) if count > MAX_ITERATIONS => return Err(AuthError::Iterations(count)),
+                    _ => {}
                 }
-                // Checks that the nonce goes on from ours and caps the iteration count.
+                // Checks that the nonce goes on from ours.
                 scram.update(&challenge).map_err(|error| AuthError::Scram(error.to_string()))?;
                 frontend::sasl_response(scram.message(), out)?;
                 State::ClientFinal { scram, bound }
@@ -384,13 +395,13 @@ impl Login {
     }
 }
 
-/// The name of a method that this client doesn't have.
-/// Whether a SCRAM challenge wants the password hashed not even once, which nobody does who means well.
-fn counts_no_iterations(challenge: &[u8]) -> bool {
-    let count = challenge.split(|byte| *byte == b',').find_map(|attribute| attribute.strip_prefix(b"i="));
-    count.is_some_and(|count| count.iter().all(|digit| *digit == b'0'))
+/// How often a SCRAM challenge wants the password hashed, as far as it says so.
+fn iterations(challenge: &[u8]) -> Option<u64> {
+    let count = challenge.split(|byte| *byte == b',').find_map(|attribute| attribute.strip_prefix(b"i="))?;
+    std::str::from_utf8(count).ok()?.parse().ok()
 }
 
+/// The name of a method that this client doesn't have.
 fn unsupported(request: &AuthenticationRequest) -> Option<String> {
     Some(match request {
         AuthenticationRequest::KerberosV5 => "Kerberos V5".to_owned(),

@@ -62,8 +62,21 @@ pub async fn read(connection: &mut Connection) -> Result<Database> {
             publication::READABLE
         ))
         .await?;
-    let subscriptions_readable = readable.first().is_some_and(|row| row.is_true(0));
+    let (batch, database) = definition(version, readable.first().is_some_and(|row| row.is_true(0)));
+    // On a target the setting would get into what the server stores as text: lists in settings, options of dictionaries.
+    let answers = batch.run(connection).await;
+    // An error takes the setting back with its transaction, where there is one.
+    if answers.is_ok() || !(connection.is_broken() || connection.in_transaction()) {
+        connection.execute(&format!("SET quote_all_identifiers = off{jit_back}")).await?;
+    }
+    database(answers?)
+}
 
+/// The queries for everything of a database, and how their answers become one.
+fn definition(
+    version: u32,
+    subscriptions_readable: bool,
+) -> (Batch, impl FnOnce(Answers) -> Result<Database>) {
     let mut batch = Batch::default();
     let names = batch.add(Query::<Name>::new("SELECT pg_catalog.current_database()::text AS name"));
     let properties = batch.add(database::properties(version));
@@ -107,67 +120,72 @@ pub async fn read(connection: &mut Connection) -> Result<Database> {
     let security_labels = batch.add(note::security_labels());
     let extension_dependencies = batch.add(note::extension_dependencies());
     let dependencies = batch.add(dependency::dependencies());
-    // On a target the setting would get into what the server stores as text: lists in settings, options of dictionaries.
-    let answers = batch.run(connection).await;
-    // An error takes the setting back with its transaction, where there is one.
-    if answers.is_ok() || !(connection.is_broken() || connection.in_transaction()) {
-        connection.execute(&format!("SET quote_all_identifiers = off{jit_back}")).await?;
-    }
-    let mut answers = answers?;
-
-    let mut database = Database {
-        version,
-        name: answers.take(names)?.into_iter().map(|n| n.name).next().unwrap_or_default(),
-        properties: answers.take(properties)?.pop().unwrap_or_default(),
-        schemas: answers.take(schemas)?,
-        extensions: answers.take(extensions)?,
-        changed_privileges: answers.take(changed_privileges)?,
-        types: answers.take(types)?,
-        functions: answers.take(functions)?,
-        aggregates: answers.take(aggregates)?,
-        operators: answers.take(operators)?,
-        operator_families: answers.take(operator_families)?,
-        operator_classes: answers.take(operator_classes)?,
-        access_methods: answers.take(access_methods)?,
-        casts: answers.take(casts)?,
-        transforms: answers.take(transforms)?,
-        languages: answers.take(languages)?,
-        collations: answers.take(collations)?,
-        conversions: answers.take(conversions)?,
-        text_search_parsers: answers.take(text_search_parsers)?,
-        text_search_templates: answers.take(text_search_templates)?,
-        text_search_dictionaries: answers.take(text_search_dictionaries)?,
-        text_search_configurations: answers.take(text_search_configurations)?,
-        foreign_data_wrappers: answers.take(foreign_data_wrappers)?,
-        foreign_servers: answers.take(foreign_servers)?,
-        user_mappings: answers.take(user_mappings)?,
-        tables: answers.take(tables)?,
-        views: answers.take(views)?,
-        sequences: answers.take(sequences)?,
-        indexes: answers.take(indexes)?,
-        constraints: answers.take(constraints)?,
-        triggers: answers.take(triggers)?,
-        rules: answers.take(rules)?,
-        policies: answers.take(policies)?,
-        statistics: answers.take(statistics)?,
-        publications: answers.take(publications)?,
-        subscriptions: subscriptions.map(|ticket| answers.take(ticket)).transpose()?.unwrap_or_default(),
-        event_triggers: answers.take(event_triggers)?,
-        default_privileges: answers.take(default_privileges)?,
-        comments: answers.take(comments)?,
-        security_labels: answers.take(security_labels)?,
-        extension_dependencies: answers.take(extension_dependencies)?,
-        dependencies: answers
-            .take(dependencies)?
-            .into_iter()
-            .filter_map(dependency::Row::into_dependency)
-            .collect(),
-        unread: Vec::new(),
+    let database = move |mut answers: Answers| {
+        let mut database = Database {
+            version,
+            name: answers.take(names)?.into_iter().map(|n| n.name).next().unwrap_or_default(),
+            properties: answers.take(properties)?.pop().unwrap_or_default(),
+            schemas: answers.take(schemas)?,
+            extensions: answers.take(extensions)?,
+            changed_privileges: answers.take(changed_privileges)?,
+            types: answers.take(types)?,
+            functions: answers.take(functions)?,
+            aggregates: answers.take(aggregates)?,
+            operators: answers.take(operators)?,
+            operator_families: answers.take(operator_families)?,
+            operator_classes: answers.take(operator_classes)?,
+            access_methods: answers.take(access_methods)?,
+            casts: answers.take(casts)?,
+            transforms: answers.take(transforms)?,
+            languages: answers.take(languages)?,
+            collations: answers.take(collations)?,
+            conversions: answers.take(conversions)?,
+            text_search_parsers: answers.take(text_search_parsers)?,
+            text_search_templates: answers.take(text_search_templates)?,
+            text_search_dictionaries: answers.take(text_search_dictionaries)?,
+            text_search_configurations: answers.take(text_search_configurations)?,
+            foreign_data_wrappers: answers.take(foreign_data_wrappers)?,
+            foreign_servers: answers.take(foreign_servers)?,
+            user_mappings: answers.take(user_mappings)?,
+            tables: answers.take(tables)?,
+            views: answers.take(views)?,
+            sequences: answers.take(sequences)?,
+            indexes: answers.take(indexes)?,
+            constraints: answers.take(constraints)?,
+            triggers: answers.take(triggers)?,
+            rules: answers.take(rules)?,
+            policies: answers.take(policies)?,
+            statistics: answers.take(statistics)?,
+            publications: answers.take(publications)?,
+            subscriptions: subscriptions.map(|ticket| answers.take(ticket)).transpose()?.unwrap_or_default(),
+            event_triggers: answers.take(event_triggers)?,
+            default_privileges: answers.take(default_privileges)?,
+            comments: answers.take(comments)?,
+            security_labels: answers.take(security_labels)?,
+            extension_dependencies: answers.take(extension_dependencies)?,
+            dependencies: answers
+                .take(dependencies)?
+                .into_iter()
+                .filter_map(dependency::Row::into_dependency)
+                .collect(),
+            unread: Vec::new(),
+        };
+        let hidden = answers.take(hidden)?.into_iter().filter(|_| !subscriptions_readable);
+        database.unread = unread(&database, hidden);
+        crate::schema::inherit::settle(&mut database.tables, version);
+        Ok(database)
     };
-    let hidden = answers.take(hidden)?.into_iter().filter(|_| !subscriptions_readable);
-    database.unread = unread(&database, hidden);
-    crate::schema::inherit::settle(&mut database.tables, version);
-    Ok(database)
+    (batch, database)
+}
+
+/// A database out of rows that a fuzzer makes up, each for the query of that number.
+///
+/// # Errors
+/// As [`read`].
+#[cfg(fuzzing)]
+pub fn of_rows(version: u32, rows: impl Iterator<Item = (usize, String)>) -> Result<Database> {
+    let (batch, database) = definition(version, true);
+    database(batch.answered(rows, crate::config::Side::Source))
 }
 
 /// A name alone.

@@ -79,14 +79,26 @@ impl Batch {
             };
             could_not_read(error, side)
         })?;
-        let mut rows = vec![Vec::new(); self.queries.len()];
+        let mut rows = Vec::with_capacity(answer.len());
         for row in answer {
-            let index: usize = row.value(0)?;
-            if let (Some(list), Some(text)) = (rows.get_mut(index), row.text(1)) {
-                list.push(text.to_owned());
+            rows.push((row.value(0)?, row.value(1)?));
+        }
+        Ok(self.answered(rows, side))
+    }
+
+    /// The answers whose rows are these, each of the query of that number.
+    pub(super) fn answered(
+        self,
+        rows: impl IntoIterator<Item = (usize, String)>,
+        side: crate::config::Side,
+    ) -> Answers {
+        let mut answers = vec![Vec::new(); self.queries.len()];
+        for (index, row) in rows {
+            if let Some(list) = answers.get_mut(index) {
+                list.push(row);
             }
         }
-        Ok(Answers { queries: self.queries, rows, side })
+        Answers { queries: self.queries, rows: answers, side }
     }
 }
 

@@ -144,7 +144,7 @@ async fn decorate(objects: &[LargeObject], options: &ddl::Options, target: &mut 
                     "its owner, comment, security labels or privileges could not be set: {error}"
                 ),
             };
-            target.execute(&state::record_omission(&omission)).await?;
+            state::omit(target, &omission).await?;
         }
     }
     Ok(())

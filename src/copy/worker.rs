@@ -120,9 +120,11 @@ impl Copy {
         }
     }
 
+    /// A session that doesn't wait for the disk: a part is committed together with its row in the state tables, so that a crash loses both or none, and the
+    /// change of phase that follows is durable.
     async fn target(&self) -> Result<Connection> {
         let mut session = Connection::connect(&self.target, Side::Target, &Settings::session()).await?;
-        session.pipeline(SESSION).await?;
+        session.execute("SET synchronous_commit = off").await?;
         state::join_run(&mut session).await?;
         Ok(session)
     }
@@ -140,15 +142,6 @@ impl Copy {
         news
     }
 }
-
-/// A worker's host that vanishes is noticed by the target within half a minute, so that its part is free again. A part is committed together with its
-/// row in the state tables, so that a crash loses both or none, and the change of phase that follows is durable: a worker doesn't wait for the disk.
-const SESSION: &[&str] = &[
-    "SET tcp_keepalives_idle = 10",
-    "SET tcp_keepalives_interval = 5",
-    "SET tcp_keepalives_count = 4",
-    "SET synchronous_commit = off",
-];
 
 /// Runs the copy to its end: every part is done, here or by workers elsewhere, and every post-data item made or recorded as failed. The snapshot is let go as soon as
 /// no part is left.

@@ -29,7 +29,7 @@ use crate::fault;
 use crate::progress::Progress;
 use crate::replication;
 use crate::schema::Database;
-use crate::sql::ident;
+use crate::sql::{ident, qualified};
 use crate::state::{self, Migration, Phase, checkpoint};
 use crate::wire::{Connection, Settings};
 
@@ -123,8 +123,12 @@ impl Run<'_> {
         loop {
             self.check_stop()?;
             let running = state::lock_holder(target).await?.is_some();
+            if !running {
+                refuse_open(target).await?;
+            }
+            let open = open_relation(target).await?;
             let lag = lag(source, target).await?;
-            if lag <= cutover.max_lag {
+            if lag <= cutover.max_lag && open.is_none() {
                 return Ok(());
             }
             if !running {
@@ -137,10 +141,11 @@ impl Run<'_> {
                 continue;
             }
             if begun.elapsed() >= cutover.patience {
-                return Err(Error::failed(format!(
-                    "the target is still {lag} bytes behind after {} s",
-                    cutover.patience.as_secs()
-                ))
+                let after = cutover.patience.as_secs();
+                return Err(Error::failed(match open {
+                    Some(name) => format!("table {name} is still being copied after {after} s"),
+                    None => format!("the target is still {lag} bytes behind after {after} s"),
+                })
                 .with_hint("Run pgstream cutover again later, or allow more with --max-lag or --timeout; nothing has been changed."));
             }
             tokio::time::sleep(LOOK).await;
@@ -275,6 +280,8 @@ impl Run<'_> {
             }
         }
         state::lock(target).await?;
+        // The run that was to follow may have ended while it copied a table again.
+        refuse_open(target).await?;
         let (_until, asked) = watch::channel(Some(end));
         self.reached(self.follow_until(target, migration, asked, self.stop).await?)
     }
@@ -290,6 +297,21 @@ impl Run<'_> {
             .collect();
         copy::apply_items(target, &held, &Failures::default(), self.progress).await.map(drop)
     }
+}
+
+/// A table whose rows are not all on the target: it is new on the source, or copied again.
+async fn open_relation(target: &mut Connection) -> Result<Option<String>> {
+    let relations = state::relations(target).await?;
+    let open = relations.into_iter().find(|(_, done, all)| done < all);
+    Ok(open.map(|(relation, _, _)| qualified(&relation.schema, &relation.name)))
+}
+
+/// Of a table that is not copied no change may be applied.
+async fn refuse_open(target: &mut Connection) -> Result<()> {
+    let Some(name) = open_relation(target).await? else { return Ok(()) };
+    Err(Error::usage("the migration is not ready for a cutover")
+        .with_detail(format!("Rows of table {name} are still to be copied."))
+        .with_hint("Run pgstream migrate again first; it copies the table and goes on."))
 }
 
 async fn lag(source: &mut Connection, target: &mut Connection) -> Result<u64> {
@@ -381,14 +403,15 @@ async fn refuse_prepared(source: &mut Connection) -> Result<()> {
 /// Makes the source writable again, if pgstream made it read-only.
 pub(crate) async fn give_back(source: &mut Connection, target: &mut Connection) -> Result<()> {
     let database = ident(&source.config().dbname.clone());
-    source.execute(&format!("ALTER DATABASE {database} RESET default_transaction_read_only")).await?;
+    let sql = format!("ALTER DATABASE {database} RESET default_transaction_read_only");
+    fault::step("source writable", source.execute(&sql)).await?;
     state::set_source_read_only(target, false).await
 }
 
 /// Puts back the replica identities that pgstream gave.
 pub(crate) async fn put_back_identities(source: &mut Connection, target: &mut Connection) -> Result<()> {
     for given in state::full_identities(target).await? {
-        let name = crate::sql::qualified(&given.schema, &given.table);
+        let name = qualified(&given.schema, &given.table);
         let identity = if given.had_nothing { "NOTHING" } else { "DEFAULT" };
         let sql = format!("ALTER TABLE ONLY {name} REPLICA IDENTITY {identity}");
         match fault::step("replica identity back", source.execute(&sql)).await {
@@ -396,8 +419,7 @@ pub(crate) async fn put_back_identities(source: &mut Connection, target: &mut Co
             Err(e) if e.sqlstate().is_none_or(|s| s.as_str() != "42P01") => return Err(e),
             _ => {}
         }
-        let sql = "DELETE FROM pgstream.replica_identity WHERE schema_name = $1 AND table_name = $2";
-        target.query(sql, &[Some(&given.schema), Some(&given.table)]).await?;
+        state::forget_full_identity(target, &given).await?;
     }
     Ok(())
 }

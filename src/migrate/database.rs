@@ -9,6 +9,7 @@ use crate::catalog::{cluster, database};
 use crate::config::{Config, Side};
 use crate::ddl::{self, database::create};
 use crate::error::{Error, ErrorKind, Result};
+use crate::fault;
 use crate::schema::database::Properties;
 use crate::sql::{ident, literal};
 use crate::wire::{Connection, Settings};
@@ -63,7 +64,7 @@ pub(super) async fn make(
     let properties = properties(source).await?;
     let name = &config.dbname;
     let sql = create(&properties, name, options, maintenance.version());
-    if let Err(error) = maintenance.execute(&sql).await {
+    if let Err(error) = fault::step("database", maintenance.execute(&sql)).await {
         // Another run may have made it in between.
         let exists = error.sqlstate().is_some_and(|s| matches!(s.as_str(), "42P04" | "23505"));
         if !exists {

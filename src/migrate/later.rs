@@ -22,6 +22,7 @@ use super::{Run, scope};
 use crate::catalog::replication::{ReplicationTable, published_tables};
 use crate::ddl::{self, NotCopied};
 use crate::error::{Error, ErrorKind, Result};
+use crate::fault;
 use crate::replication::{self, Changes, PublishedTable};
 use crate::schema::Database;
 use crate::schema::table::Table;
@@ -73,7 +74,7 @@ impl Run<'_> {
             match changes {
                 Changes::Elsewhere => continue,
                 Changes::Lost(reason) => {
-                    target.execute(&state::record_omission(&changes_lost(table, reason))).await?;
+                    state::omit(target, &changes_lost(table, reason)).await?;
                     continue;
                 }
                 Changes::Published | Changes::PublishedWithFullIdentity => {}
@@ -100,7 +101,8 @@ impl Run<'_> {
         if !added.is_empty() {
             let created = self.create_slot(source, &format!("{slot}_copy"), true).await?;
             created.connection.close().await;
-            replication::add_again(source, publication, &added).await?;
+            let again = replication::add_again(source, publication, &added);
+            fault::step("newcomers published again", again).await?;
         }
         Ok(newcomers)
     }
@@ -117,12 +119,15 @@ impl Run<'_> {
         if changes == Changes::PublishedWithFullIdentity {
             super::stream::give_full_identity(source, target, table).await?;
         }
-        match replication::add_to_publication(source, publication, &named(table)).await {
+        let table_named = named(table);
+        let add = replication::add_to_publication(source, publication, &table_named);
+        match fault::step("newcomer published", add).await {
             Ok(()) => {
                 self.progress.note(format!("table \"{}\" is new on the source, and joins", name(table)));
                 Ok(None)
             }
-            Err(error) if source.is_broken() => Err(error),
+            // What the server has not said is no refusal.
+            Err(error) if source.is_broken() || error.sqlstate().is_none() => Err(error),
             Err(error) => Ok(Some(error.to_string())),
         }
     }
@@ -230,7 +235,7 @@ impl Run<'_> {
             let reason =
                 "made on the source after the copy: neither its rows nor their changes are on the target";
             let (kind, reason) = ("TABLE".to_owned(), reason.to_owned());
-            target.execute(&state::record_omission(&NotCopied { kind, name: later, reason })).await?;
+            state::omit(target, &NotCopied { kind, name: later, reason }).await?;
         }
         let named = tables.iter().map(|table| (table.oid, table.schema.as_str(), table.name.as_str()));
         for (relation, schema, name) in renamed(state::relations(target).await?, named) {
@@ -245,7 +250,7 @@ impl Run<'_> {
                     qualified(&relation.schema, &relation.name)
                 ),
             };
-            target.execute(&state::record_omission(&omission)).await?;
+            state::omit(target, &omission).await?;
         }
         Ok(())
     }

@@ -186,7 +186,7 @@ async fn run(
         refuse_other_source(present, &identity)?;
         if options.restart {
             progress.set_phase("dropping what an earlier run made");
-            restart::undo(&mut target, progress).await?;
+            restart::undo(&mut source, &mut target, present, progress).await?;
             migration = None;
             report = None;
         } else if present.phase == Phase::Done {
@@ -459,7 +459,7 @@ impl Run<'_> {
         let (database, plan) = scope::plan(target, selected, &wanted).await?;
         self.check_stop()?;
         for omission in &plan.not_copied {
-            target.execute(&state::record_omission(omission)).await?;
+            state::omit(target, omission).await?;
         }
         let made = state::items(target).await?;
         self.note_changes(&plan, &made);
@@ -561,7 +561,8 @@ impl Run<'_> {
                 .iter()
                 .map(|made| state::record_item(&made.item, made.outcome, made.reason.as_deref()))
                 .collect();
-            target.pipeline(&records).await?;
+            let record = async { target.pipeline(&records).await.map_err(Error::from) };
+            fault::step("roles recorded", record).await?;
             self.progress.add_items(records.len() as u64);
         }
         Ok(())

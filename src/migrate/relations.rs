@@ -58,7 +58,7 @@ pub(super) async fn plan(
                     progress.warn(format!("the rows of table \"{name}\" are left out: {reason}"), None);
                     let reason = format!("neither its rows nor their changes are on the target: {reason}");
                     let omission = NotCopied { kind: LEFT_OUT.to_owned(), name, reason };
-                    target.execute(&state::record_omission(&omission)).await?;
+                    state::omit(target, &omission).await?;
                     continue;
                 }
                 let planned = cut(source, table, rule, &pages).await?;
@@ -77,7 +77,8 @@ pub(super) async fn plan(
                 reset.push(format!("TRUNCATE ONLY {}", qualified(&table.schema, &table.name)));
                 reset.extend(state::reset_relation(&planned.relation, &planned.parts));
                 reset.push("COMMIT".to_owned());
-                target.pipeline(&reset).await?;
+                fault::step("parts cut anew", async { target.pipeline(&reset).await.map_err(Error::from) })
+                    .await?;
             }
             Some(_) => {}
         }
@@ -98,7 +99,8 @@ pub(super) async fn plan(
         let omission = NotCopied { kind: LEFT_OUT.to_owned(), name, reason };
         let mut forget = state::forget_relation(*oid);
         forget.push(state::record_omission(&omission));
-        target.pipeline(&forget).await?;
+        fault::step("relation forgotten", async { target.pipeline(&forget).await.map_err(Error::from) })
+            .await?;
     }
     if wanted.large_objects
         && !known.contains_key(&LARGE_OBJECTS)

@@ -1,23 +1,33 @@
-//! `--restart`: drops what pgstream made in the target, and nothing else.
+//! `--restart`: drops what pgstream made in the target, and what it left on the source, and nothing else.
 //!
 //! The state tables say what was made. Objects are dropped with CASCADE, since they depend on each other in loops; before the
-//! transaction commits, everything else that was in the database must still be there.
+//! transaction commits, everything else that was in the database must still be there. The source is cleaned within that transaction: as long as the
+//! state tables have not gone, they say what may be left there.
 
 use std::collections::HashSet;
 
+use super::cutover::{give_back, put_back_identities};
+use super::stream::remove_stream;
 use crate::catalog;
 use crate::ddl::{self, Item, Section};
 use crate::error::{Error, ErrorKind, Result};
+use crate::fault;
 use crate::progress::Progress;
 use crate::schema::Class;
-use crate::state::{self, ItemOutcome};
+use crate::state::{self, ItemOutcome, Migration, Phase};
 use crate::wire::Connection;
 
-/// Drops every object that the state tables name as made, the copied large objects and the state tables themselves, in one transaction.
+/// Drops every object that the state tables name as made, the copied large objects and the state tables themselves, in one transaction; and
+/// what a stream has on the source.
 ///
 /// # Errors
 /// When something that pgstream did not make depends on what it made: it is named, and nothing is dropped.
-pub(super) async fn undo(target: &mut Connection, progress: &Progress) -> Result<()> {
+pub(super) async fn undo(
+    source: &mut Connection,
+    target: &mut Connection,
+    migration: &Migration,
+    progress: &Progress,
+) -> Result<()> {
     let made: HashSet<String> = state::items(target)
         .await?
         .into_iter()
@@ -34,20 +44,38 @@ pub(super) async fn undo(target: &mut Connection, progress: &Progress) -> Result
          WHERE p.relation = {} AND p.state = 'done' AND m.oid::int8 >= p.lower_bound AND m.oid::int8 < p.upper_bound)",
         state::LARGE_OBJECTS
     ));
-    statements.push("DROP SCHEMA pgstream CASCADE".to_owned());
     let dropped = match target.pipeline(&statements).await {
         Ok(()) => others_stay(target, &others).await,
         Err(failure) => Err(failure.error),
     };
+    let mut dropped = dropped.map_err(|e| e.context("could not drop what an earlier run made on the target"));
+    if dropped.is_ok() {
+        dropped = clean_source(source, target, migration)
+            .await
+            .map_err(|e| e.context("could not remove what an earlier run left on the source"));
+    }
+    if dropped.is_ok() {
+        dropped = state::drop_schema(target).await;
+    }
     if let Err(error) = dropped {
         if !target.is_broken() {
             target.execute("ROLLBACK").await?;
         }
-        return Err(error.context("could not drop what an earlier run made on the target"));
+        return Err(error);
     }
-    target.execute("COMMIT").await?;
+    fault::step("undone", target.execute("COMMIT")).await?;
     progress.note(format!("dropped {} objects that an earlier run had made", ours.len()));
     Ok(())
+}
+
+/// A migration that is done has left nothing but a source that is read-only, if that was asked for.
+async fn clean_source(source: &mut Connection, target: &mut Connection, migration: &Migration) -> Result<()> {
+    if migration.slot.is_none() || migration.phase == Phase::Done {
+        return Ok(());
+    }
+    remove_stream(source, migration).await?;
+    put_back_identities(source, target).await?;
+    if migration.source_read_only { give_back(source, target).await } else { Ok(()) }
 }
 
 async fn items(target: &mut Connection) -> Result<Vec<Item>> {

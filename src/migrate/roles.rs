@@ -1,7 +1,7 @@
 //! Makes the roles that the target lacks, before anything that they own.
 //!
 //! In: [`Roles`], shared by all databases of a run, so that each role is made once. Out: a [`Made`] for each role and membership, and the
-//! placeholder passwords, in the file that was asked for before the roles are there. What may fail: that file and the connections; a
+//! placeholder passwords, in the file that was asked for before the roles are there; those that a run which was cut short has written there are given. What may fail: that file and the connections; a
 //! role that the target refuses doesn't stop the others.
 //!
 //! Roles belong to the whole server, so they are made in one transaction: a run that is cut short leaves all of them or none, and the next one finds
@@ -20,9 +20,13 @@ use crate::catalog::{self, role::Scope};
 use crate::copy;
 use crate::ddl::{self, Item, role::is_provided};
 use crate::error::{Error, Result, io_reason};
+use crate::fault;
 use crate::schema::role::{Role, Verifier};
 use crate::state::ItemOutcome;
 use crate::wire::Connection;
+
+/// Random bytes of a placeholder password.
+const PASSWORD_BYTES: usize = 16;
 
 /// What becomes of passwords.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,19 +128,29 @@ async fn make(options: &Options, source: &mut Connection, target: &mut Connectio
         superuser: target.parameter("is_superuser") == Some("on"),
     };
     let missing = |role: &Role| !is_provided(role) && !into.existing.contains(&role.name);
+    let written = match options.password_file.as_deref() {
+        // What else is wrong with it is told when it is written.
+        Some(path) => std::fs::read_to_string(path).unwrap_or_default(),
+        None => String::new(),
+    };
     let placeholders = match options.passwords {
         Passwords::Keep if readable => Vec::new(),
         Passwords::Keep | Passwords::Placeholder => {
-            give_placeholders(roles.iter_mut().filter(|role| role.login && missing(role)))?
+            give_placeholders(roles.iter_mut().filter(|role| role.login && missing(role)), &written)?
         }
         Passwords::None => {
             roles.iter_mut().for_each(|role| role.verifier = None);
             Vec::new()
         }
     };
-    if let Some(path) = options.password_file.as_deref().filter(|_| !placeholders.is_empty()) {
-        write_passwords(path, &placeholders)
-            .map_err(|e| Error::failed(format!("could not write \"{}\": {e}", path.display())))?;
+    let new: Vec<_> =
+        placeholders.iter().filter(|(role, _)| written_password(&written, role).is_none()).collect();
+    if let Some(path) = options.password_file.as_deref().filter(|_| !new.is_empty()) {
+        let write = async {
+            write_passwords(path, &new)
+                .map_err(|e| Error::failed(format!("could not write \"{}\": {e}", path.display())))
+        };
+        fault::step("placeholder passwords", write).await?;
     }
     let items = ddl::role::items(&roles, &into);
     let mut made = Vec::with_capacity(items.len());
@@ -149,7 +163,7 @@ async fn make(options: &Options, source: &mut Connection, target: &mut Connectio
             .map(|(_, password)| password.clone());
         made.push(Made { item, outcome, reason, password });
     }
-    target.execute("COMMIT").await?;
+    fault::step("roles", target.execute("COMMIT")).await?;
     Ok(made)
 }
 
@@ -182,37 +196,56 @@ fn reason(error: &Error) -> String {
     }
 }
 
-/// Gives each role a random password, as a verifier: the password itself reaches no server and no log.
-fn give_placeholders<'a>(roles: impl Iterator<Item = &'a mut Role>) -> Result<Vec<(String, String)>> {
+/// Gives each role a random password, or the one that an earlier run has `written`, as a verifier: the password itself reaches no server and no log.
+fn give_placeholders<'a>(
+    roles: impl Iterator<Item = &'a mut Role>,
+    written: &str,
+) -> Result<Vec<(String, String)>> {
     roles
         .map(|role| {
-            let mut bytes = [0_u8; 16];
-            SystemRandom::new()
-                .fill(&mut bytes)
-                .map_err(|_| Error::failed("the system gives no random numbers for placeholder passwords"))?;
-            let password = bytes.iter().fold(String::new(), |mut text, byte| {
-                let _ = write!(text, "{byte:02x}"); // a String takes all that is written
-                text
-            });
+            let password = match written_password(written, &role.name) {
+                Some(password) => password.to_owned(),
+                None => random_password()?,
+            };
             role.verifier = Some(Verifier(scram_sha_256(password.as_bytes())));
             Ok((role.name.clone(), password))
         })
         .collect()
 }
 
-/// Adds lines of a password file (`*:*:*:role:password`), which nobody else may read.
-fn write_passwords(path: &Path, placeholders: &[(String, String)]) -> Result<(), String> {
+fn random_password() -> Result<String> {
+    let mut bytes = [0_u8; PASSWORD_BYTES];
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| Error::failed("the system gives no random numbers for placeholder passwords"))?;
+    Ok(bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}"); // a String takes all that is written
+        text
+    }))
+}
+
+/// What comes before a role's password in a line of a password file.
+fn line_start(role: &str) -> String {
+    format!("*:*:*:{}:", role.replace('\\', "\\\\").replace(':', "\\:"))
+}
+
+/// The placeholder that lines of a password file hold for a role: of several, the first counts for every client.
+fn written_password<'a>(lines: &'a str, role: &str) -> Option<&'a str> {
+    let start = line_start(role);
+    let password = lines.lines().find_map(|line| line.strip_prefix(start.as_str()))?;
+    let ours = password.len() == 2 * PASSWORD_BYTES && password.bytes().all(|b| b.is_ascii_hexdigit());
+    ours.then_some(password)
+}
+
+/// Adds lines to a password file, which nobody else may read.
+fn write_passwords(path: &Path, placeholders: &[&(String, String)]) -> Result<(), String> {
     let reason = |error: std::io::Error| io_reason(&error);
     let mut file =
         std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path).map_err(reason)?;
     if file.metadata().map_err(reason)?.mode() & 0o077 != 0 {
         return Err("it is there, and others may read it".to_owned());
     }
-    let lines: String = placeholders
-        .iter()
-        .map(|(role, password)| {
-            format!("*:*:*:{}:{password}\n", role.replace('\\', "\\\\").replace(':', "\\:"))
-        })
-        .collect();
+    let lines: String =
+        placeholders.iter().map(|(role, password)| format!("{}{password}\n", line_start(role))).collect();
     file.write_all(lines.as_bytes()).and_then(|()| file.sync_all()).map_err(reason)
 }

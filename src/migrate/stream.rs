@@ -82,8 +82,7 @@ impl Run<'_> {
             return Ok((adopt(&options.source, created).await?, refused));
         }
         // Nothing is copied under a slot that has no checkpoint.
-        replication::drop_slot(source, slot).await?;
-        replication::drop_publication(source, publication).await?;
+        remove_stream(source, migration).await?;
         let tables = scope::replication_tables(source, &options.ddl).await?;
         let published = self.to_publish(source, target, &tables).await?;
         fault::step("publication", replication::create_publication(source, publication, &published)).await?;
@@ -136,7 +135,7 @@ impl Run<'_> {
             match changes {
                 Changes::Elsewhere => continue,
                 Changes::Lost(reason) => {
-                    target.execute(&state::record_omission(&later::changes_lost(table, reason))).await?;
+                    state::omit(target, &later::changes_lost(table, reason)).await?;
                     continue;
                 }
                 Changes::PublishedWithFullIdentity => give_full_identity(source, target, table).await?,
@@ -230,20 +229,13 @@ impl Run<'_> {
         // Of no size, so that it is loaded without the TRUNCATE that a foreign key forbids.
         let part = Part { relation: oid, number: 0, lower: None, upper: None, bytes: 0 };
         let whole = Relation { split: Split::Whole, ..relation };
-        target
-            .pipeline(
-                &[
-                    "BEGIN".to_owned(),
-                    // TRUNCATE refuses a table that a foreign key points at.
-                    format!("DELETE FROM ONLY {name}"),
-                ]
-                .into_iter()
-                .chain(state::reset_relation(&whole, &[part]))
-                .chain(["COMMIT".to_owned()])
-                .collect::<Vec<_>>(),
-            )
+        // TRUNCATE refuses a table that a foreign key points at.
+        let mut forget = vec!["BEGIN".to_owned(), format!("DELETE FROM ONLY {name}")];
+        forget.extend(state::reset_relation(&whole, &[part]));
+        forget.push("COMMIT".to_owned());
+        fault::step("rows forgotten", async { target.pipeline(&forget).await.map_err(Error::from) })
             .await
-            .map_err(|e| Error::from(e).context(format!("could not empty table {name} on the target")))
+            .map_err(|e| e.context(format!("could not empty table {name} on the target")))
     }
 }
 
@@ -288,6 +280,13 @@ pub(super) async fn give_full_identity(
     fault::step("replica identity", source.execute(&sql))
         .await
         .map_err(|e| e.context(format!("could not give table {name} a replica identity on the source")))
+}
+
+/// Removes the slot and the publication of a stream that is not gone on with.
+pub(super) async fn remove_stream(source: &mut Connection, migration: &Migration) -> Result<()> {
+    let (slot, publication) = names(migration)?;
+    fault::step("old slot gone", replication::drop_slot(source, slot)).await?;
+    fault::step("old publication gone", replication::drop_publication(source, publication)).await
 }
 
 /// The slot and the publication.

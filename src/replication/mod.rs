@@ -42,7 +42,7 @@ mod relation;
 #[cfg(any(test, fuzzing))]
 pub mod simulation;
 mod slot;
-mod spill;
+pub mod spill;
 pub mod spool;
 mod statement;
 mod stream;

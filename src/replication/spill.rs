@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, io_reason};
 
 const HEADER_LEN: usize = 12;
 const BUFFER: usize = 256 << 10;
@@ -28,14 +28,28 @@ pub(super) struct Spill {
 
 /// A file that is being read back.
 #[derive(Debug)]
-pub(super) struct Reader {
-    file: BufReader<File>,
+pub struct Reader<R = BufReader<File>> {
+    file: R,
     directory: PathBuf,
 }
 
 fn could_not(what: &str, directory: &Path, error: &std::io::Error) -> Error {
-    Error::failed(format!("could not {what} a temporary file in \"{}\": {error}", directory.display()))
-        .with_detail("It holds a transaction of the source that is larger than the memory set aside for it.")
+    Error::failed(format!(
+        "could not {what} a temporary file in \"{}\": {}",
+        directory.display(),
+        io_reason(error)
+    ))
+    .with_detail("It holds a transaction of the source that is larger than the memory set aside for it.")
+}
+
+/// What stands before a message of the (sub)transaction `xid`.
+pub fn header(xid: u32, data: &[u8]) -> [u8; HEADER_LEN] {
+    let mut header = [0; HEADER_LEN];
+    // A message comes out of a frame of at most 1 GiB.
+    header[..4].copy_from_slice(&(data.len() as u32).to_le_bytes());
+    header[4..8].copy_from_slice(&xid.to_le_bytes());
+    header[8..].copy_from_slice(&checksum(xid, data).to_le_bytes());
+    header
 }
 
 fn checksum(xid: u32, data: &[u8]) -> u32 {
@@ -59,11 +73,7 @@ impl Spill {
 
     /// Appends a message of the (sub)transaction `xid`.
     pub(super) fn append(&mut self, xid: u32, data: &[u8]) -> Result<()> {
-        let mut header = [0; HEADER_LEN];
-        // A message comes out of a frame of at most 1 GiB.
-        header[..4].copy_from_slice(&(data.len() as u32).to_le_bytes());
-        header[4..8].copy_from_slice(&xid.to_le_bytes());
-        header[8..].copy_from_slice(&checksum(xid, data).to_le_bytes());
+        let header = header(xid, data);
         let written = self.file.write_all(&header).and_then(|()| self.file.write_all(data));
         written.map_err(|e| could_not("write", &self.directory, &e))
     }
@@ -73,13 +83,19 @@ impl Spill {
         let Spill { file, directory } = self;
         let mut file = file.into_inner().map_err(|e| could_not("write", &directory, &e.into_error()))?;
         file.seek(SeekFrom::Start(0)).map_err(|e| could_not("read", &directory, &e))?;
-        Ok(Reader { file: BufReader::with_capacity(BUFFER, file), directory })
+        Ok(Reader::new(BufReader::with_capacity(BUFFER, file), directory))
     }
 }
 
-impl Reader {
+impl<R: Read> Reader<R> {
+    /// Over what `file` gives; errors name the directory.
+    pub fn new(file: R, directory: PathBuf) -> Reader<R> {
+        Reader { file, directory }
+    }
+
     /// The next message and its (sub)transaction; `None` after the last.
-    pub(super) fn next(&mut self) -> Result<Option<(u32, Bytes)>> {
+    #[allow(clippy::should_implement_trait)]
+    pub fn next(&mut self) -> Result<Option<(u32, Bytes)>> {
         let mut header = [0; HEADER_LEN];
         match self.file.read(&mut header[..1]) {
             Ok(0) => return Ok(None),
@@ -145,7 +161,7 @@ mod tests {
         let read = |bytes: &[u8]| {
             std::fs::write(&path, bytes).unwrap();
             let file = BufReader::new(File::open(&path).unwrap());
-            Reader { file, directory: directory.path().to_owned() }.next()
+            Reader::new(file, directory.path().to_owned()).next()
         };
         for at in 0..whole.len() {
             let mut damaged = whole.clone();

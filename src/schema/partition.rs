@@ -22,16 +22,14 @@ pub fn leaves(tables: &[Table]) -> HashMap<u32, Vec<u32>> {
     leaves
 }
 
-/// The partitioned tables above a partition, from its parent up.
+/// The partitioned tables above a partition, from its parent up. What a server says of them may lead back to where it began.
 fn ancestors<'a>(table: &'a Table, by_oid: &HashMap<u32, &'a Table>) -> impl Iterator<Item = &'a Table> {
-    std::iter::successors(Some(table), |below| {
-        below
-            .parents
-            .first()
-            .filter(|_| below.is_partition())
-            .and_then(|parent| by_oid.get(&parent.oid).copied())
-    })
-    .skip(1)
+    let mut seen = HashSet::from([table.oid]);
+    let above = std::iter::successors(Some(table), |below| {
+        let parent = below.parents.first().filter(|_| below.is_partition())?;
+        by_oid.get(&parent.oid).copied()
+    });
+    above.skip(1).take_while(move |table| seen.insert(table.oid))
 }
 
 /// What decides, besides the values of a row, which partition takes it.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::ddl::{Item, NotCopied};
 use crate::error::Result;
+use crate::fault;
 use crate::sql::literal;
 use crate::wire::Connection;
 
@@ -106,6 +107,11 @@ pub fn record_omission(omission: &NotCopied) -> String {
         literal(&omission.name),
         literal(&omission.reason),
     )
+}
+
+/// Records something that stays behind.
+pub async fn omit(target: &mut Connection, omission: &NotCopied) -> Result<()> {
+    fault::step("omission recorded", target.execute(&record_omission(omission))).await
 }
 
 /// The statement that takes back what [`record_omission`] recorded.

@@ -247,7 +247,8 @@ pub async fn settle(target: &mut Connection) -> Result<()> {
 pub async fn set_content(target: &mut Connection, content: &ddl::Options) -> Result<()> {
     let sql = "UPDATE pgstream.migration SET options = (options::jsonb || \
          pg_catalog.jsonb_build_object('content', $1::jsonb))::json";
-    target.query(sql, &[Some(&content_json(content)?.to_string())]).await.map(drop)
+    let content = content_json(content)?.to_string();
+    fault::step("choice recorded", async { target.query(sql, &[Some(&content)]).await.map(drop) }).await
 }
 
 fn content_json(content: &ddl::Options) -> Result<serde_json::Value> {
@@ -263,13 +264,15 @@ pub async fn request_cutover(target: &mut Connection, lsn: Lsn) -> Result<()> {
 
 /// Forgets the request of a cutover that is gone.
 pub async fn forget_cutover(target: &mut Connection) -> Result<()> {
-    target.execute("UPDATE pgstream.migration SET cutover_lsn = NULL WHERE cutover_lsn IS NOT NULL").await
+    let sql = "UPDATE pgstream.migration SET cutover_lsn = NULL WHERE cutover_lsn IS NOT NULL";
+    fault::step("cutover forgotten", target.execute(sql)).await
 }
 
 /// Remembers that pgstream made the source database read-only, or that it is no longer.
 pub async fn set_source_read_only(target: &mut Connection, read_only: bool) -> Result<()> {
     let sql = format!("UPDATE pgstream.migration SET source_read_only = {read_only}");
-    fault::step("read-only recorded", target.execute(&sql)).await
+    let step = if read_only { "read-only recorded" } else { "writable recorded" };
+    fault::step(step, target.execute(&sql)).await
 }
 
 /// A source table that was given REPLICA IDENTITY FULL for the stream.
@@ -287,7 +290,15 @@ pub struct FullIdentity {
 pub async fn record_full_identity(target: &mut Connection, given: &FullIdentity) -> Result<()> {
     let sql = "INSERT INTO pgstream.replica_identity VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
     let had_nothing = if given.had_nothing { "true" } else { "false" };
-    target.query(sql, &[Some(&given.schema), Some(&given.table), Some(had_nothing)]).await.map(drop)
+    let values = [Some(given.schema.as_str()), Some(&given.table), Some(had_nothing)];
+    fault::step("replica identity recorded", async { target.query(sql, &values).await.map(drop) }).await
+}
+
+/// Forgets a source table that has its own replica identity again.
+pub async fn forget_full_identity(target: &mut Connection, given: &FullIdentity) -> Result<()> {
+    let sql = "DELETE FROM pgstream.replica_identity WHERE schema_name = $1 AND table_name = $2";
+    let values = [Some(given.schema.as_str()), Some(&given.table)];
+    fault::step("replica identity forgotten", async { target.query(sql, &values).await.map(drop) }).await
 }
 
 /// The source tables that were given REPLICA IDENTITY FULL.
@@ -304,17 +315,18 @@ pub async fn full_identities(target: &mut Connection) -> Result<Vec<FullIdentity
 /// Remembers the error that ends a run, for `status`.
 pub async fn record_error(target: &mut Connection, error: &str) -> Result<()> {
     let sql = "UPDATE pgstream.migration SET error = $1, updated_at = pg_catalog.clock_timestamp()";
-    target.query(sql, &[Some(error)]).await.map(drop)
+    fault::step("error recorded", async { target.query(sql, &[Some(error)]).await.map(drop) }).await
 }
 
 /// Forgets the error of an earlier run.
 pub async fn clear_error(target: &mut Connection) -> Result<()> {
-    target.execute("UPDATE pgstream.migration SET error = NULL WHERE error IS NOT NULL").await
+    let sql = "UPDATE pgstream.migration SET error = NULL WHERE error IS NOT NULL";
+    fault::step("error cleared", target.execute(sql)).await
 }
 
 /// Removes the state tables.
 pub async fn drop_schema(target: &mut Connection) -> Result<()> {
-    target.execute("DROP SCHEMA pgstream CASCADE").await
+    fault::step("state tables gone", target.execute("DROP SCHEMA pgstream CASCADE")).await
 }
 
 #[cfg(test)]

@@ -30,14 +30,14 @@ mod rate;
 pub mod spool;
 
 pub use item::{
-    ItemOutcome, ItemState, fingerprint, forget_omission, items, omissions, record_done, record_item,
+    ItemOutcome, ItemState, fingerprint, forget_omission, items, omissions, omit, record_done, record_item,
     record_omission,
 };
 pub use lock::{end_lost_session, is_locked_here, join_run, keep, lock, lock_holder};
 pub use migration::{
     Begin, Format, FullIdentity, Migration, Phase, clear_error, create, drop_schema, forget_cutover,
-    full_identities, read, record_error, record_full_identity, request_cutover, set_content, set_phase,
-    set_source_read_only, settle,
+    forget_full_identity, full_identities, read, record_error, record_full_identity, request_cutover,
+    set_content, set_phase, set_source_read_only, settle,
 };
 pub use offer::{Offer, offer, offered, withdraw};
 pub use part::{

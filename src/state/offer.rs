@@ -10,6 +10,7 @@ use pgstream_proto::lsn::Lsn;
 
 use super::lock::end_workers;
 use crate::error::{Error, Result};
+use crate::fault;
 use crate::wire::Connection;
 
 /// What a worker needs to know to join.
@@ -62,6 +63,10 @@ pub async fn offered(target: &mut Connection) -> Result<Option<Offer>> {
 
 /// Takes back what is offered. A worker that is in the middle of a part is waited for, for a moment; the error is `55P03` then.
 pub async fn withdraw(target: &mut Connection) -> Result<()> {
+    fault::step("snapshot withdrawn", take_back(target)).await
+}
+
+async fn take_back(target: &mut Connection) -> Result<()> {
     let withdrawn = target.pipeline(&["BEGIN", MOMENT, "DELETE FROM pgstream.snapshot", "COMMIT"]).await;
     let Err(failure) = withdrawn else { return Ok(()) };
     if !target.is_broken() {

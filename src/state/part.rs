@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use pgstream_proto::lsn::Lsn;
 
 use crate::error::{Error, Result};
+use crate::fault;
 use crate::sql::literal;
 use crate::wire::{Connection, Row};
 
@@ -223,8 +224,9 @@ pub async fn rename_relation(target: &mut Connection, oid: u32, schema: &str, na
     let sql = "UPDATE pgstream.relation SET schema_name = $2, table_name = $3 WHERE oid = $1 \
          AND pg_catalog.to_regclass(pg_catalog.format('%I.%I', $2::text, $3::text)) IS NOT NULL \
          AND pg_catalog.to_regclass(pg_catalog.format('%I.%I', schema_name, table_name)) IS NULL RETURNING 1";
-    let rows = target.query(sql, &[Some(&oid.to_string()), Some(schema), Some(name)]).await?;
-    Ok(!rows.is_empty())
+    let oid = oid.to_string();
+    let values = [Some(oid.as_str()), Some(schema), Some(name)];
+    Ok(!fault::step("relation renamed", target.query(sql, &values)).await?.is_empty())
 }
 
 /// Every relation with its finished parts and the snapshot that each was copied under.

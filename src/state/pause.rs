@@ -7,6 +7,7 @@ use pgstream_proto::lsn::Lsn;
 
 use super::lock::is_held;
 use crate::error::{Error, Result};
+use crate::fault;
 use crate::wire::Connection;
 
 /// A pause that somebody asks for.
@@ -46,18 +47,20 @@ pub async fn request_pause(target: &mut Connection, wanted: Lsn) -> Result<()> {
     }
     let sql = "INSERT INTO pgstream.pause (wanted) VALUES ($1) \
                ON CONFLICT (only_one) DO UPDATE SET wanted = excluded.wanted, reached = NULL";
-    target.query(sql, &[Some(&wanted.to_string())]).await.map(drop)
+    let wanted = wanted.to_string();
+    fault::step("pause asked for", async { target.query(sql, &[Some(&wanted)]).await.map(drop) }).await
 }
 
 /// Says that the stream stands still.
 pub async fn record_pause(target: &mut Connection, reached: Lsn) -> Result<()> {
     let sql = "UPDATE pgstream.pause SET reached = $1";
-    target.query(sql, &[Some(&reached.to_string())]).await.map(drop)
+    let reached = reached.to_string();
+    fault::step("pause reached", async { target.query(sql, &[Some(&reached)]).await.map(drop) }).await
 }
 
 /// Lets the stream go on.
 pub async fn end_pause(target: &mut Connection) -> Result<()> {
-    target.execute("DELETE FROM pgstream.pause").await?;
+    fault::step("pause over", target.execute("DELETE FROM pgstream.pause")).await?;
     // As often as it was taken.
     target.execute("SELECT pg_catalog.pg_advisory_unlock_all()").await
 }

@@ -383,7 +383,8 @@ async fn log_in(config: &Config, side: Side, settings: &Settings, endpoint: Endp
     if let Some(options) = &config.options {
         parameters.push(("options", options));
     }
-    parameters.extend(settings.parameters(side));
+    let session = settings.parameters(side, config);
+    parameters.extend(session.iter().map(|(name, value)| (*name, value.as_ref())));
     // 3.0 unless the operator insists on 3.2, as libpq has it: some poolers refuse to negotiate.
     let version = match config.protocol_versions.0 {
         ProtocolVersion::V3_0 => frontend::VERSION_3_0,
@@ -441,16 +442,19 @@ async fn log_in(config: &Config, side: Side, settings: &Settings, endpoint: Endp
             connection.parameter("server_version").unwrap_or("of an unknown version")
         )));
     }
-    for (name, value, since) in settings.versioned() {
-        if version >= *since {
-            let set = connection.execute(&format!("SET {name} = {}", crate::sql::literal(value))).await;
-            if let Err(error) = set {
-                if connection.is_broken() {
-                    return Err(error);
-                }
-                // Some depend on the server's operating system, and none is needed for a right result.
-                tracing::debug!(%error, %side, "a setting of the session is left as it is");
+    let versioned = settings.versioned(version, side, config).into_iter();
+    let versioned: Vec<_> =
+        versioned.map(|(name, value)| format!("SET {name} = {}", crate::sql::literal(&value))).collect();
+    if versioned.is_empty() || connection.simple(&versioned.join("; ")).await.is_ok() {
+        return Ok(connection);
+    }
+    for set in versioned {
+        if let Err(error) = connection.execute(&set).await {
+            if connection.is_broken() {
+                return Err(error);
             }
+            // Some depend on the server's operating system, and none is needed for a right result.
+            tracing::debug!(%error, %side, "a setting of the session is left as it is");
         }
     }
     Ok(connection)
@@ -461,6 +465,9 @@ fn login_refused(side: Side, error: &AuthError) -> Error {
     match error {
         AuthError::NoPassword => refused.with_hint(format!(
             "Give it in a password file (~/.pgpass, PGPASSFILE), by PGPASSWORD or by --{side}-password-file."
+        )),
+        AuthError::Iterations(_) => refused.with_hint(format!(
+            "On the {side}: SET scram_iterations = 4096; and set the role's password anew, which is stored with the number."
         )),
         _ => refused,
     }

@@ -36,7 +36,7 @@ pub(crate) const SUPERUSER: &str = "postgres";
 /// Its password, asked for where [`Options::auth`] is not [`Auth::Trust`].
 pub(crate) const PASSWORD: &str = "p@ss:w/ord %";
 /// [`PASSWORD`] percent-encoded, for URIs.
-const PASSWORD_IN_URI: &str = "p%40ss%3Aw%2Ford%20%25";
+pub(crate) const PASSWORD_IN_URI: &str = "p%40ss%3Aw%2Ford%20%25";
 
 /// How a cluster asks its users who they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -27,7 +27,7 @@ mod run;
 mod screen;
 
 pub(crate) use changes::change;
-pub(crate) use cluster::{Auth, Cluster, Options, server};
+pub(crate) use cluster::{Auth, Cluster, Options, PASSWORD, PASSWORD_IN_URI, server};
 pub(crate) use database::Database;
 pub(crate) use extensions::Extensions;
 pub(crate) use fixture::fixture;

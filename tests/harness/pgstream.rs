@@ -143,6 +143,12 @@ impl Running {
         let _ = self.child.wait();
     }
 
+    /// Its command line, as every user of this host can read it.
+    pub(crate) fn command_line(&self) -> String {
+        let path = format!("/proc/{}/cmdline", self.child.id());
+        String::from_utf8_lossy(&std::fs::read(path).expect("Linux tells")).into_owned()
+    }
+
     /// Sends a signal such as `TERM`.
     pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("bash").args(["-c", &format!("kill -{name} {}", self.child.id())]).status();

@@ -73,6 +73,7 @@ fn connect(world: &Shared, which: usize, mut random: Random) -> io::Result<Duple
         None,
         (which == 0).then(Tap::default),
     );
+    let gone = cut.client.clone();
     let down_line = line(&mut random).carry(from_server, to_client, cut.both.clone(), Some(cut.client), None);
     spawn(world, up);
     let (closes, linger) = (cut.both, random.time(Duration::from_millis(500)));
@@ -91,7 +92,7 @@ fn connect(world: &Shared, which: usize, mut random: Random) -> io::Result<Duple
         let serve = async {
             match which {
                 0 => Walsender::new(shared.clone(), id, peer, random).run().await,
-                _ => Session::new(shared.clone(), id, peer, random).run().await,
+                _ => Session::new(shared.clone(), id, peer, random, gone).run().await,
             }
         };
         tokio::select! {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::BufMut;
 use pgstream_proto::lsn::Lsn;
+use tokio_util::sync::CancellationToken;
 
 use super::model::{self, Row, TABLES, Table, Value};
 use super::random::Random;
@@ -19,6 +20,7 @@ pub(super) struct Session {
     id: usize,
     peer: Peer,
     random: Random,
+    gone: CancellationToken,
     prepared: HashMap<String, Statement>,
     bound: Option<(Statement, Vec<Parameter>)>,
     copy: Option<(usize, Vec<u8>)>,
@@ -38,12 +40,20 @@ enum Outcome {
 }
 
 impl Session {
-    pub(super) fn new(world: Shared, id: usize, peer: Peer, random: Random) -> Session {
+    /// `gone` is told when the client is, which the server may notice late.
+    pub(super) fn new(
+        world: Shared,
+        id: usize,
+        peer: Peer,
+        random: Random,
+        gone: CancellationToken,
+    ) -> Session {
         Session {
             world,
             id,
             peer,
             random,
+            gone,
             prepared: HashMap::new(),
             bound: None,
             copy: None,
@@ -65,8 +75,10 @@ impl Session {
         self.peer.let_in(version, self.id).await?;
         loop {
             let message = self.peer.message().await?;
-            if self.random.once_in(100) && self.world.lock().chaos {
-                tokio::time::sleep(self.random.time(Duration::from_millis(100))).await;
+            // Whoever has lost its client works off what it has got, a commit perhaps, while the client is back in another session.
+            let (often, longest) = if self.gone.is_cancelled() { (3, 3000) } else { (100, 100) };
+            if self.random.once_in(often) && self.world.lock().chaos {
+                tokio::time::sleep(self.random.time(Duration::from_millis(longest))).await;
             }
             match message {
                 Message::Terminate => return None,

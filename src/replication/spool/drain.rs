@@ -90,7 +90,8 @@ pub(super) async fn find(
         .into());
     };
     let directory = Directory::open(&place, identity)?;
-    spool::found(session, &own, &place.to_string_lossy()).await?;
+    let place = place.to_string_lossy();
+    fault::step("spool found", spool::found(session, &own, &place)).await?;
     Ok(directory)
 }
 
