@@ -23,7 +23,7 @@ fuzz_target!(|data: &[u8]| {
         }
     };
     partition::leaves(&database.tables);
-    partition::loaded_through_root(&database);
+    partition::loaded_through_root(&database, "UTF8");
     let parents = inherit::parents(&database.tables);
     for table in &database.tables {
         inherit::ancestors(&parents, table.oid);

@@ -1,6 +1,6 @@
 //! The trees of partitioned tables.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde::Deserialize;
 

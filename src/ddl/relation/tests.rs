@@ -512,5 +512,5 @@ fn partitions_of_each_other_are_no_endless_tree() {
     let leaves = partition::leaves(&tables);
     assert!(leaves.values().all(|below| below.len() <= tables.len()), "{leaves:?}");
     let database = Database { tables: tables.into(), ..Database::default() };
-    assert!(partition::loaded_through_root(&database).is_empty());
+    assert!(partition::loaded_through_root(&database, "UTF8").is_empty());
 }
