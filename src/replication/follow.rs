@@ -114,12 +114,25 @@ const WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 const TRIES: u32 = 5;
 
 /// Follows the source from the target's checkpoint until `stop` is told, or until everything up to the position in `until` is applied (it may be set at
-/// any time), with changes filtered by `filter`. Takes up the stream again when a server goes away.
+/// any time), with changes filtered by `filter`. Takes up the stream again when a server goes away. It ends when it is dropped.
 ///
 /// # Errors
 /// A checkpoint that the slot doesn't fit; a schema that doesn't fit; a change that can't be applied; a server that stays away. The target
 /// holds exactly the changes up to its checkpoint then, and the next call goes on from there.
 pub async fn follow(
+    options: Options,
+    filter: Filter,
+    until: watch::Receiver<Option<Lsn>>,
+    stop: CancellationToken,
+    progress: Arc<StreamProgress>,
+) -> Result<Ended> {
+    // A task of its own runs where the sockets are watched. Wherever else the caller runs, each answer of the target would wake
+    // another thread.
+    let following = async move { follow_here(&options, &filter, until, &stop, &progress).await };
+    joined(AbortOnDropHandle::new(tokio::spawn(following)).await)
+}
+
+async fn follow_here(
     options: &Options,
     filter: &Filter,
     mut until: watch::Receiver<Option<Lsn>>,
@@ -504,7 +517,7 @@ async fn sleep_until(due: Option<Instant>) {
 fn joined<T>(task: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
     match task {
         Ok(done) => done,
-        Err(e) => Err(Error::failed(format!("the receiving task ended unexpectedly: {e}"))),
+        Err(e) => Err(Error::failed(format!("a task of the stream ended unexpectedly: {e}"))),
     }
 }
 
