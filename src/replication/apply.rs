@@ -97,6 +97,8 @@ pub(super) struct Applier {
     /// What the checkpoint on the target says.
     checkpoint: watch::Sender<Lsn>,
     durable: watch::Sender<Lsn>,
+    /// Whether a commit is waited for.
+    pub(super) commits: watch::Sender<bool>,
     pub(super) known: HashMap<u32, Known>,
     pub(super) statements: u32,
     expected: VecDeque<Expected>,
@@ -155,6 +157,7 @@ impl Applier {
             progress: parts.progress,
             checkpoint: parts.checkpoint,
             durable: parts.durable,
+            commits: watch::Sender::new(false),
             known: HashMap::new(),
             statements: 0,
             expected: VecDeque::new(),
@@ -289,7 +292,9 @@ impl Applier {
         self.expect(Step::Checkpoint, 0);
         self.step("commit", Step::Commit)?;
         self.pipeline.sync();
+        self.commits.send_replace(true);
         fault::step("batch commit", self.settle()).await?;
+        self.commits.send_replace(false);
         self.checkpoint.send_replace(end);
         self.progress.set_applied(end, self.position.committed_at);
         if let Some(group) = self.group.take() {

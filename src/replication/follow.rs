@@ -309,11 +309,13 @@ impl Attempt<'_> {
         let (durable, durable_seen) = watch::channel(start);
         let (mut applier, _flusher) = self.applier(sessions, start, durable).await?;
         let (chunks, received) = mpsc::channel(1024);
+        let commits = applier.commits.subscribe();
         let finish = CancellationToken::new();
         let receiver = Receiver {
             stream,
             chunks,
             durable: durable_seen,
+            commits,
             feedback: Feedback::new(start),
             progress: self.progress.clone(),
             interval,
