@@ -16,6 +16,7 @@ use pgstream_proto::lsn::Lsn;
 use pgstream_proto::pgoutput::ProtocolVersion;
 use pgstream_proto::replication::StreamMessage;
 use pgstream_proto::timestamp::Timestamp;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -106,6 +107,10 @@ pub enum Ended {
 /// How long a transaction that is applied ahead of its commit may be silent: one that the source is still at work on should not keep locks on the
 /// target.
 const AHEAD_SILENCE: Duration = Duration::from_secs(1);
+
+/// Bytes of messages from which on they are applied where they hold up no other task: the thread that applies is, as a rule, that which
+/// watches the sockets, and the source is to hear from us while a huge row is copied from one buffer to another.
+const LARGE: usize = 1 << 20;
 
 /// First and longest wait before another try.
 const WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -437,28 +442,18 @@ impl Attempt<'_> {
             if chunk.messages.iter().any(|(message, _)| matches!(message, StreamMessage::XLogData { .. })) {
                 last_data = Instant::now();
             }
-            for (message, size) in chunk.messages {
-                sent_at = message.sent_at();
-                let go_ahead = self.may_go_ahead && applier.may_go_ahead(sent_at);
-                let mut event = assembler.take(message, go_ahead)?;
-                while let Some(next) = event {
-                    let until = *self.until.borrow();
-                    let commit = match &next {
-                        Event::Begin(begin) => Some(begin.final_lsn),
-                        Event::Commit(commit) if applier.is_ahead() => Some(commit.commit_lsn),
-                        _ => None,
-                    };
-                    if let Some(until) = until.filter(|until| commit.is_some_and(|lsn| lsn >= *until)) {
-                        // All that is wanted came before.
-                        return self.end(applier, Some(until)).await.map(Some);
-                    }
-                    let committed = matches!(next, Event::Commit(_));
-                    applier.apply(next, size).await?;
-                    if committed && let Some(ended) = self.ended(applier).await? {
-                        return Ok(Some(ended));
-                    }
-                    event = assembler.next()?;
-                }
+            if let Some((last, _)) = chunk.messages.last() {
+                sent_at = last.sent_at();
+            }
+            let large = chunk.messages.iter().map(|(_, size)| size).sum::<usize>() >= LARGE;
+            let taken = self.take(applier, &mut assembler, chunk);
+            let runtime = Handle::current();
+            let ended = match large && runtime.runtime_flavor() == RuntimeFlavor::MultiThread {
+                true => tokio::task::block_in_place(|| runtime.block_on(taken)),
+                false => taken.await,
+            };
+            if let Some(ended) = ended? {
+                return Ok(Some(ended));
             }
             if (applier.is_ahead() || !applier.is_in_transaction())
                 && let Some(ended) = self.ended(applier).await?
@@ -466,6 +461,38 @@ impl Attempt<'_> {
                 return Ok(Some(ended));
             }
         }
+    }
+
+    /// Applies messages that arrived together.
+    async fn take(
+        &mut self,
+        applier: &mut Applier,
+        assembler: &mut Assembler,
+        chunk: Chunk,
+    ) -> Result<Option<Ended>, Halt> {
+        for (message, size) in chunk.messages {
+            let go_ahead = self.may_go_ahead && applier.may_go_ahead(message.sent_at());
+            let mut event = assembler.take(message, go_ahead)?;
+            while let Some(next) = event {
+                let until = *self.until.borrow();
+                let commit = match &next {
+                    Event::Begin(begin) => Some(begin.final_lsn),
+                    Event::Commit(commit) if applier.is_ahead() => Some(commit.commit_lsn),
+                    _ => None,
+                };
+                if let Some(until) = until.filter(|until| commit.is_some_and(|lsn| lsn >= *until)) {
+                    // All that is wanted came before.
+                    return self.end(applier, Some(until)).await.map(Some);
+                }
+                let committed = matches!(next, Event::Commit(_));
+                applier.apply(next, size).await?;
+                if committed && let Some(ended) = self.ended(applier).await? {
+                    return Ok(Some(ended));
+                }
+                event = assembler.next()?;
+            }
+        }
+        Ok(None)
     }
 
     /// When something is to be committed though nothing more comes: what is not durable, or an advance without changes.
