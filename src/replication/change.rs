@@ -408,7 +408,7 @@ pub(super) fn text_of(value: Option<Value<'_>>) -> Option<&[u8]> {
 }
 
 /// The values of the columns that the target doesn't generate itself.
-fn written<'a>(mapped: &'a Mapped, row: &'a Tuple) -> impl Iterator<Item = Option<&'a [u8]>> {
+pub(super) fn written<'a>(mapped: &'a Mapped, row: &'a Tuple) -> impl Iterator<Item = Option<&'a [u8]>> {
     row.values()
         .zip(&mapped.columns)
         .filter(|(_, column)| column.is_some())
