@@ -172,7 +172,7 @@ fn let_in(listener: &TcpListener) -> TcpStream {
     socket.read_exact(&mut startup).expect("a session begins");
     let mut rest = vec![0; u32::from_be_bytes(startup) as usize - 4];
     socket.read_exact(&mut rest).expect("a session begins");
-    let version = message(b'S', b"server_version\x0015.0\0");
+    let version = message(b'S', b"server_version\x0010.23\0");
     let login = [message(b'R', &[0; 4]), version, message(b'K', &[0; 8]), message(b'Z', b"I")].concat();
     socket.write_all(&login).expect("the relay is there");
     socket
