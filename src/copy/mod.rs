@@ -32,6 +32,7 @@ pub use finish::analyze;
 pub use large_object::{plan_large_objects, refresh_large_objects};
 pub use plan::{PlannedRelation, SplitRule, plan_relation};
 pub use post_data::PostData;
+pub use relay::{Relayed, relay};
 pub use sequence::copy_sequences;
 pub use snapshot::{Snapshot, join};
 pub use worker::{Copy, SourceTables, Workers, help, is_as_is, run};

@@ -6,11 +6,11 @@ use crate::wire::Connection;
 
 /// What one COPY moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Relayed {
+pub struct Relayed {
     /// Rows, as both servers counted them.
-    pub(super) rows: u64,
+    pub rows: u64,
     /// Bytes of CopyData frames, headers included.
-    pub(super) bytes: u64,
+    pub bytes: u64,
 }
 
 /// Runs `out` on the source and `into` on the target, and forwards what the one gives to the other. Memory is one read of the
@@ -18,7 +18,7 @@ pub(super) struct Relayed {
 ///
 /// # Errors
 /// Either server's report. Both connections may be in the middle of the copy then: drop them, which undoes it.
-pub(super) async fn relay(
+pub async fn relay(
     source: &mut Connection,
     out: &str,
     target: &mut Connection,

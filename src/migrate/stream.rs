@@ -212,7 +212,7 @@ impl Run<'_> {
         follow.spill_directory.clone_from(&options.spill_directory);
         follow.spool.clone_from(&options.spool);
         let filter = filter(target).await?;
-        replication::follow(&follow, &filter, until, stop, self.progress.stream()).await
+        replication::follow(follow, filter, until, stop.clone(), self.progress.stream().clone()).await
     }
 
     /// Takes a relation's rows away, so that the next walk through the phases copies them again. The table stays as it is, indexes and all.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgstream_proto::lsn::Lsn;
+use pgstream_proto::notice::Notice;
 use pgstream_proto::pgoutput::Relation;
 use pgstream_proto::timestamp::Timestamp;
 use tokio::sync::watch;
@@ -22,6 +23,7 @@ use super::failure::{self, Halt};
 use super::filter::Filter;
 use super::pending::Pending;
 use super::relation::Mapped;
+use super::statement::Reach;
 use super::stream::BEHIND;
 use super::target::TriggerRole;
 use crate::catalog::target_table::read_target_table;
@@ -58,6 +60,8 @@ pub(super) struct Expected {
     /// How many rows an UPDATE or DELETE must reach, and whether they were gathered, perhaps from several source transactions.
     pub(super) rows: u64,
     pub(super) gathered: bool,
+    /// Who looks at that.
+    pub(super) reach: Reach,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,12 +91,14 @@ pub(super) struct Applier {
     /// A second session, which reads catalogs while the first is in the middle of a group.
     lookup: Connection,
     role: TriggerRole,
-    on_conflict: OnConflict,
+    pub(super) on_conflict: OnConflict,
     pub(super) filter: Filter,
     progress: Arc<StreamProgress>,
     /// What the checkpoint on the target says.
     checkpoint: watch::Sender<Lsn>,
     durable: watch::Sender<Lsn>,
+    /// Whether a commit is waited for.
+    pub(super) commits: watch::Sender<bool>,
     pub(super) known: HashMap<u32, Known>,
     pub(super) statements: u32,
     expected: VecDeque<Expected>,
@@ -151,6 +157,7 @@ impl Applier {
             progress: parts.progress,
             checkpoint: parts.checkpoint,
             durable: parts.durable,
+            commits: watch::Sender::new(false),
             known: HashMap::new(),
             statements: 0,
             expected: VecDeque::new(),
@@ -285,7 +292,9 @@ impl Applier {
         self.expect(Step::Checkpoint, 0);
         self.step("commit", Step::Commit)?;
         self.pipeline.sync();
+        self.commits.send_replace(true);
         fault::step("batch commit", self.settle()).await?;
+        self.commits.send_replace(false);
         self.checkpoint.send_replace(end);
         self.progress.set_applied(end, self.position.committed_at);
         if let Some(group) = self.group.take() {
@@ -308,10 +317,10 @@ impl Applier {
         }
     }
 
-    /// Waits until every UPDATE and DELETE of the group has told that it found its row: finding none is no error to the server, which would
-    /// commit all the same.
+    /// Waits until every UPDATE and DELETE of the group that doesn't look itself whether it finds its row has told that it did: finding none is no
+    /// error to the server, which would commit all the same.
     async fn confirm_rows(&mut self) -> Result<(), Halt> {
-        let open = |e: &Expected| matches!(e.step, Step::Update | Step::Delete);
+        let open = |e: &Expected| matches!(e.step, Step::Update | Step::Delete) && e.reach == Reach::Told;
         if !self.expected.iter().any(open) {
             return Ok(());
         }
@@ -344,7 +353,24 @@ impl Applier {
 
     pub(super) fn expect(&mut self, step: Step, relation: u32) {
         let commit = self.transaction.unwrap_or(self.position.end);
-        self.expected.push_back(Expected { step, relation, commit, rows: 1, gathered: false });
+        self.expected.push_back(Expected {
+            step,
+            relation,
+            commit,
+            rows: 1,
+            gathered: false,
+            reach: Reach::Told,
+        });
+    }
+
+    /// The statement that was queued last is an UPDATE or DELETE that must reach one row.
+    pub(super) fn expect_rows(&mut self, step: Step, relation: u32, reach: Reach) {
+        self.expect(step, relation);
+        if let (Reach::One, Some(expected), Some(group)) = (reach, self.expected.back_mut(), &mut self.group)
+        {
+            expected.reach = reach;
+            group.looked_at += 1;
+        }
     }
 
     /// The statement that was queued last is of gathered changes, of so many rows.
@@ -410,12 +436,15 @@ impl Applier {
             return Err(Error::connection("unexpected answer from the target").into());
         };
         let rows = match answer {
+            Answer::Error(notice) if expected.reach == Reach::One && found_none_or_several(&notice) => {
+                return Err(self.halt(expected, Error::failed(self.no_row(expected))));
+            }
             Answer::Error(notice) => return Err(self.failed(expected, notice)),
             Answer::Ready(_) => {
                 return Err(Error::connection("unexpected ReadyForQuery message from the target").into());
             }
             Answer::Complete(tag) => match expected.step {
-                Step::Update | Step::Delete => tag.rows(),
+                Step::Update | Step::Delete if expected.reach == Reach::Told => tag.rows(),
                 Step::Commit if tag.as_str() != "COMMIT" => {
                     return Err(Error::failed("the target rolled back instead of committing").into());
                 }
@@ -439,6 +468,11 @@ impl Applier {
             )).with_hint("The target's table needs the unique index that identifies rows on the source."))),
         }
     }
+}
+
+/// What a statement fails by that is to reach one row. An expression of the table may do the same; its transaction comes alone then, and tells.
+fn found_none_or_several(notice: &Notice) -> bool {
+    matches!(notice.sqlstate().as_str(), "22012" | "21000")
 }
 
 pub(super) fn mapped(known: &HashMap<u32, Known>, oid: u32) -> Option<&Mapped> {

@@ -19,6 +19,9 @@ const COPY_BYTES: usize = 256 << 10;
 /// Updates or deletes of one relation from which on one statement, planned for the purpose, is cheaper than as many prepared ones.
 pub(super) const MANY_ROWS: usize = 50;
 
+/// Updates and deletes of a group that look themselves whether they reach their row: those of some transactions.
+pub(super) const MOST_LOOKED_AT: usize = 64;
+
 /// Changes are gathered up to so many of one relation, or so many bytes of messages.
 pub(super) const MOST_GATHERED_ROWS: usize = 8_192;
 pub(super) const MOST_GATHERED_BYTES: usize = 4 << 20;
@@ -36,6 +39,8 @@ pub(super) struct Group {
     pub(super) transactions: u64,
     /// Bytes of messages so far.
     pub(super) bytes: usize,
+    /// Updates and deletes so far that look themselves whether they reach their row.
+    pub(super) looked_at: usize,
 }
 
 /// Where the stream stands when a source transaction has ended.
@@ -49,7 +54,7 @@ pub(super) struct Position {
 
 impl Group {
     pub(super) fn new(now: Instant) -> Group {
-        Group { started: now, begun: false, changes: 0, transactions: 0, bytes: 0 }
+        Group { started: now, begun: false, changes: 0, transactions: 0, bytes: 0, looked_at: 0 }
     }
 
     /// When it is full if nothing else fills it.

@@ -9,13 +9,13 @@ use pgstream_proto::copy::text;
 use pgstream_proto::lsn::Lsn;
 use pgstream_proto::pgoutput::{Delete, Insert, OldTuple, Truncate, Tuple, Update, Value};
 
-use super::apply::{Applier, Step, mapped, unknown_relation};
-use super::batch::Run;
+use super::apply::{Applier, OnConflict, Step, mapped, unknown_relation};
+use super::batch::{MOST_LOOKED_AT, Run};
 use super::failure::{self, Halt};
 use super::filter::{PartRule, Verdict, key_is_due};
 use super::pending::Kind;
-use super::relation::{Key, Mapped, Plain};
-use super::statement::{self, Row, Shape};
+use super::relation::{Gather, Key, Mapped, Plain};
+use super::statement::{self, Reach, Row, Shape};
 use crate::error::{Error, Result};
 
 /// Prepared statements of one relation that are kept: with a whole row as its identity, each set of nulls has its own.
@@ -133,21 +133,22 @@ impl Applier {
     }
 
     pub(super) fn delete_at_once(&mut self, oid: u32, old: &Tuple) -> Result<()> {
-        let plain = match &self.mapped(oid)?.plain_delete {
+        let reach = self.reach(oid)?;
+        let plain = match self.mapped(oid)?.plain.get(&(Kind::Delete, reach)) {
             Some(plain) => plain.clone(),
             None => {
                 let row = self.row(oid, old)?;
-                let shape = Shape::Delete { row: row.clone() };
+                let shape = Shape::Delete { row: row.clone(), reach };
                 let plain =
                     Arc::new(Plain { name: self.statement(oid, &shape)?, set: Vec::new(), equal: row.equal });
                 if !row.any_one {
-                    self.mapped_mut(oid)?.plain_delete = Some(plain.clone());
+                    self.mapped_mut(oid)?.plain.insert((Kind::Delete, reach), plain.clone());
                 }
                 plain
             }
         };
         self.pipeline.run(&plain.name, &[], plain.equal.iter().map(|&i| text_of(old.get(i))))?;
-        self.expect(Step::Delete, oid);
+        self.expect_rows(Step::Delete, oid, reach);
         Ok(())
     }
 
@@ -166,10 +167,11 @@ impl Applier {
             None => None,
         };
         let whole = old.is_none() && !new.values().any(|value| value == Value::UnchangedToast);
-        if whole && let Some(plain) = self.mapped(oid)?.plain_update.clone() {
+        let reach = self.reach(oid)?;
+        if whole && let Some(plain) = self.mapped(oid)?.plain.get(&(Kind::Update, reach)).cloned() {
             let columns = plain.set.iter().chain(&plain.equal);
             self.pipeline.run(&plain.name, &[], columns.map(|&i| text_of(new.get(i))))?;
-            self.expect(Step::Update, oid);
+            self.expect_rows(Step::Update, oid, reach);
             return Ok(());
         }
         let identity = self.identity_columns(oid, old.as_ref(), new)?;
@@ -191,12 +193,12 @@ impl Applier {
             .filter(|i| !kept.contains(i) && (!row.equal.contains(i) || old.is_some() || altered.contains(i)))
             .collect();
         self.alter_identity(oid, &altered, "BY DEFAULT")?;
-        let shape = Shape::Update { set, row };
+        let shape = Shape::Update { set, row, reach };
         let name = self.statement(oid, &shape)?;
-        let Shape::Update { set, row } = &shape else { return Ok(()) };
+        let Shape::Update { set, row, .. } = &shape else { return Ok(()) };
         if whole && !row.any_one && !self.mapped(oid)?.has_identity() {
             let plain = Plain { name: name.clone(), set: set.clone(), equal: row.equal.clone() };
-            self.mapped_mut(oid)?.plain_update = Some(Arc::new(plain));
+            self.mapped_mut(oid)?.plain.insert((Kind::Update, reach), Arc::new(plain));
         }
         let values = set.iter().map(|&i| text_of(new.get(i)));
         let key = row.equal.iter().map(|&i| {
@@ -204,7 +206,7 @@ impl Applier {
             text_of(known.or_else(|| new.get(i)))
         });
         self.pipeline.run(&name, &[], values.chain(key))?;
-        self.expect(Step::Update, oid);
+        self.expect_rows(Step::Update, oid, reach);
         self.alter_identity(oid, &altered, "ALWAYS")?;
         Ok(())
     }
@@ -310,6 +312,18 @@ impl Applier {
         Ok(emptied.iter().find(alone).map(|one| one.name.clone()))
     }
 
+    /// Who looks whether the next update or delete of a relation reaches its row. In a small group the statements do, as to wait for their answers
+    /// before the commit would take longer than all else; in a large one that wait is nothing. What comes alone is looked at here, to tell exactly what
+    /// is wrong, and so is what triggers and rules may act on.
+    fn reach(&self, oid: u32) -> Result<Reach> {
+        let sure = self.on_conflict == OnConflict::Stop && !self.is_careful();
+        let few = self.group.as_ref().is_some_and(|group| group.looked_at < MOST_LOOKED_AT);
+        Ok(match sure && few && self.mapped(oid)?.gather != Gather::Nothing {
+            true => Reach::One,
+            false => Reach::Told,
+        })
+    }
+
     /// How a row with these values is found.
     fn row(&self, oid: u32, values: &Tuple) -> Result<Row> {
         let mapped = self.mapped(oid)?;
@@ -331,7 +345,7 @@ impl Applier {
             return Ok(name.clone());
         }
         if mapped.prepared.len() >= MOST_STATEMENTS {
-            (mapped.plain_update, mapped.plain_delete) = (None, None);
+            mapped.plain.clear();
             for (_, name) in mapped.prepared.drain() {
                 self.pipeline.forget(&name)?;
             }
@@ -415,7 +429,7 @@ pub(super) fn text_of(value: Option<Value<'_>>) -> Option<&[u8]> {
 }
 
 /// The values of the columns that the target doesn't generate itself.
-fn written<'a>(mapped: &'a Mapped, row: &'a Tuple) -> impl Iterator<Item = Option<&'a [u8]>> {
+pub(super) fn written<'a>(mapped: &'a Mapped, row: &'a Tuple) -> impl Iterator<Item = Option<&'a [u8]>> {
     row.values()
         .zip(&mapped.columns)
         .filter(|(_, column)| column.is_some())

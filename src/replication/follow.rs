@@ -16,6 +16,7 @@ use pgstream_proto::lsn::Lsn;
 use pgstream_proto::pgoutput::ProtocolVersion;
 use pgstream_proto::replication::StreamMessage;
 use pgstream_proto::timestamp::Timestamp;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -107,6 +108,10 @@ pub enum Ended {
 /// target.
 const AHEAD_SILENCE: Duration = Duration::from_secs(1);
 
+/// Bytes of messages from which on they are applied where they hold up no other task: the thread that applies is, as a rule, that which
+/// watches the sockets, and the source is to hear from us while a huge row is copied from one buffer to another.
+const LARGE: usize = 1 << 20;
+
 /// First and longest wait before another try.
 const WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
@@ -114,12 +119,25 @@ const WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 const TRIES: u32 = 5;
 
 /// Follows the source from the target's checkpoint until `stop` is told, or until everything up to the position in `until` is applied (it may be set at
-/// any time), with changes filtered by `filter`. Takes up the stream again when a server goes away.
+/// any time), with changes filtered by `filter`. Takes up the stream again when a server goes away. It ends when it is dropped.
 ///
 /// # Errors
 /// A checkpoint that the slot doesn't fit; a schema that doesn't fit; a change that can't be applied; a server that stays away. The target
 /// holds exactly the changes up to its checkpoint then, and the next call goes on from there.
 pub async fn follow(
+    options: Options,
+    filter: Filter,
+    until: watch::Receiver<Option<Lsn>>,
+    stop: CancellationToken,
+    progress: Arc<StreamProgress>,
+) -> Result<Ended> {
+    // A task of its own runs where the sockets are watched. Wherever else the caller runs, each answer of the target would wake
+    // another thread.
+    let following = async move { follow_here(&options, &filter, until, &stop, &progress).await };
+    joined(AbortOnDropHandle::new(tokio::spawn(following)).await)
+}
+
+async fn follow_here(
     options: &Options,
     filter: &Filter,
     mut until: watch::Receiver<Option<Lsn>>,
@@ -296,11 +314,13 @@ impl Attempt<'_> {
         let (durable, durable_seen) = watch::channel(start);
         let (mut applier, _flusher) = self.applier(sessions, start, durable).await?;
         let (chunks, received) = mpsc::channel(1024);
+        let commits = applier.commits.subscribe();
         let finish = CancellationToken::new();
         let receiver = Receiver {
             stream,
             chunks,
             durable: durable_seen,
+            commits,
             feedback: Feedback::new(start),
             progress: self.progress.clone(),
             interval,
@@ -422,28 +442,18 @@ impl Attempt<'_> {
             if chunk.messages.iter().any(|(message, _)| matches!(message, StreamMessage::XLogData { .. })) {
                 last_data = Instant::now();
             }
-            for (message, size) in chunk.messages {
-                sent_at = message.sent_at();
-                let go_ahead = self.may_go_ahead && applier.may_go_ahead(sent_at);
-                let mut event = assembler.take(message, go_ahead)?;
-                while let Some(next) = event {
-                    let until = *self.until.borrow();
-                    let commit = match &next {
-                        Event::Begin(begin) => Some(begin.final_lsn),
-                        Event::Commit(commit) if applier.is_ahead() => Some(commit.commit_lsn),
-                        _ => None,
-                    };
-                    if let Some(until) = until.filter(|until| commit.is_some_and(|lsn| lsn >= *until)) {
-                        // All that is wanted came before.
-                        return self.end(applier, Some(until)).await.map(Some);
-                    }
-                    let committed = matches!(next, Event::Commit(_));
-                    applier.apply(next, size).await?;
-                    if committed && let Some(ended) = self.ended(applier).await? {
-                        return Ok(Some(ended));
-                    }
-                    event = assembler.next()?;
-                }
+            if let Some((last, _)) = chunk.messages.last() {
+                sent_at = last.sent_at();
+            }
+            let large = chunk.messages.iter().map(|(_, size)| size).sum::<usize>() >= LARGE;
+            let taken = self.take(applier, &mut assembler, chunk);
+            let runtime = Handle::current();
+            let ended = match large && runtime.runtime_flavor() == RuntimeFlavor::MultiThread {
+                true => tokio::task::block_in_place(|| runtime.block_on(taken)),
+                false => taken.await,
+            };
+            if let Some(ended) = ended? {
+                return Ok(Some(ended));
             }
             if (applier.is_ahead() || !applier.is_in_transaction())
                 && let Some(ended) = self.ended(applier).await?
@@ -451,6 +461,38 @@ impl Attempt<'_> {
                 return Ok(Some(ended));
             }
         }
+    }
+
+    /// Applies messages that arrived together.
+    async fn take(
+        &mut self,
+        applier: &mut Applier,
+        assembler: &mut Assembler,
+        chunk: Chunk,
+    ) -> Result<Option<Ended>, Halt> {
+        for (message, size) in chunk.messages {
+            let go_ahead = self.may_go_ahead && applier.may_go_ahead(message.sent_at());
+            let mut event = assembler.take(message, go_ahead)?;
+            while let Some(next) = event {
+                let until = *self.until.borrow();
+                let commit = match &next {
+                    Event::Begin(begin) => Some(begin.final_lsn),
+                    Event::Commit(commit) if applier.is_ahead() => Some(commit.commit_lsn),
+                    _ => None,
+                };
+                if let Some(until) = until.filter(|until| commit.is_some_and(|lsn| lsn >= *until)) {
+                    // All that is wanted came before.
+                    return self.end(applier, Some(until)).await.map(Some);
+                }
+                let committed = matches!(next, Event::Commit(_));
+                applier.apply(next, size).await?;
+                if committed && let Some(ended) = self.ended(applier).await? {
+                    return Ok(Some(ended));
+                }
+                event = assembler.next()?;
+            }
+        }
+        Ok(None)
     }
 
     /// When something is to be committed though nothing more comes: what is not durable, or an advance without changes.
@@ -504,7 +546,7 @@ async fn sleep_until(due: Option<Instant>) {
 fn joined<T>(task: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
     match task {
         Ok(done) => done,
-        Err(e) => Err(Error::failed(format!("the receiving task ended unexpectedly: {e}"))),
+        Err(e) => Err(Error::failed(format!("a task of the stream ended unexpectedly: {e}"))),
     }
 }
 

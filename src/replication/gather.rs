@@ -148,7 +148,7 @@ impl Applier {
     /// and the table may have grown since it was planned last.
     fn many(&mut self, oid: u32, step: Step, sql: &str, columns: &[usize], rows: &[Tuple]) -> Result<()> {
         self.pipeline.prepare("", sql, &vec![TEXT_ARRAY; columns.len()])?;
-        let arrays: Vec<BytesMut> = columns.iter().map(|&column| array(rows, column)).collect();
+        let arrays = arrays(rows, columns);
         self.pipeline.run("", &[Format::Binary], arrays.iter().map(|array| Some(&array[..])))?;
         self.expect(step, oid);
         self.expected_together(rows.len() as u64);
@@ -163,6 +163,11 @@ impl Applier {
         self.run = Some(Run { copied: true, ..Run::new(oid) });
         rows.iter().try_for_each(|row| self.copy_row(oid, row))
     }
+}
+
+/// The parameters of a statement for many rows: an array for each of the columns.
+pub(super) fn arrays(rows: &[Tuple], columns: &[usize]) -> Vec<BytesMut> {
+    columns.iter().map(|&column| array(rows, column)).collect()
 }
 
 /// An array of texts in the binary form: each value of a column.

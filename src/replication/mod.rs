@@ -35,6 +35,8 @@ mod feedback;
 mod filter;
 mod follow;
 mod gather;
+#[doc(hidden)]
+pub mod measure;
 mod pending;
 mod preflight;
 mod publication;

@@ -31,7 +31,7 @@ pub(super) struct Pending {
 }
 
 /// What happens to a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
     /// It is new.
     Insert,

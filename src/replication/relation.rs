@@ -13,7 +13,8 @@ use crate::catalog::target_table::{TargetColumn, TargetTable};
 use crate::error::{Error, Result};
 use crate::sql::{ident, qualified};
 
-use super::statement::Shape;
+use super::pending::Kind;
+use super::statement::{Reach, Shape};
 use super::target::TriggerRole;
 
 /// A relation of the stream and its table on the target.
@@ -37,10 +38,8 @@ pub(super) struct Mapped {
     pub(super) gather: Gather,
     /// Prepared statements by what they do.
     pub(super) prepared: HashMap<Shape, Arc<str>>,
-    /// The statement for updates that tell all values and are found by an unchanged key.
-    pub(super) plain_update: Option<Arc<Plain>>,
-    /// The statement for deletes that are found by a key.
-    pub(super) plain_delete: Option<Arc<Plain>>,
+    /// The statements for updates that tell all values and are found by an unchanged key, and for deletes that are found by a key.
+    pub(super) plain: HashMap<(Kind, Reach), Arc<Plain>>,
 }
 
 /// A prepared statement that serves most changes of a relation.
@@ -169,8 +168,7 @@ impl Mapped {
             columns,
             name,
             prepared: HashMap::new(),
-            plain_update: None,
-            plain_delete: None,
+            plain: HashMap::new(),
         })
     }
 

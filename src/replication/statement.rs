@@ -17,9 +17,18 @@ pub(super) enum Shape {
     /// Rows by COPY FROM STDIN.
     Copy,
     /// New values for `set` in the row that `row` finds; with no columns, only looks whether the row is there.
-    Update { set: Vec<usize>, row: Row },
+    Update { set: Vec<usize>, row: Row, reach: Reach },
     /// Removes the row.
-    Delete { row: Row },
+    Delete { row: Row, reach: Reach },
+}
+
+/// Who looks whether a statement reaches its row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Reach {
+    /// Whoever sent it: its answer tells how many rows it reached.
+    Told,
+    /// The statement itself, which fails unless it reaches one row. It costs the server a little more.
+    One,
 }
 
 /// How a row is found.
@@ -43,10 +52,10 @@ impl Shape {
         let sql = match self {
             Shape::Insert => insert(relation, &mut types),
             Shape::Copy => copy(relation),
-            Shape::Update { set, row } => update(relation, set, row, &mut types),
-            Shape::Delete { row } => {
-                let only = only(relation);
-                format!("DELETE FROM {only}{} WHERE {}", relation.table, found(relation, row, &mut types))
+            Shape::Update { set, row, reach } => update(relation, set, row, *reach, &mut types),
+            Shape::Delete { row, reach } => {
+                let (only, found) = (only(relation), found(relation, row, &mut types));
+                reaching(format!("DELETE FROM {only}{} WHERE {found}", relation.table), *reach)
             }
         };
         (sql, types)
@@ -84,7 +93,18 @@ fn copy(relation: &Mapped) -> String {
     }
 }
 
-fn update(relation: &Mapped, set: &[usize], row: &Row, types: &mut Types) -> String {
+/// A statement that changes rows, by who looks how many.
+fn reaching(sql: String, reach: Reach) -> String {
+    match reach {
+        Reach::Told => sql,
+        // No row is a division by zero, and several are no scalar.
+        Reach::One => {
+            format!("WITH reached AS ({sql} RETURNING 1) SELECT 1 / coalesce((SELECT 1 FROM reached), 0)")
+        }
+    }
+}
+
+fn update(relation: &Mapped, set: &[usize], row: &Row, reach: Reach, types: &mut Types) -> String {
     let only = only(relation);
     let mut assignments = Vec::with_capacity(set.len());
     for column in set.iter().filter_map(|&i| relation.columns.get(i)?.as_ref()) {
@@ -93,9 +113,14 @@ fn update(relation: &Mapped, set: &[usize], row: &Row, types: &mut Types) -> Str
     }
     let found = found(relation, row, types);
     if assignments.is_empty() {
-        return format!("SELECT FROM {only}{} WHERE {found}", relation.table);
+        let from = format!("FROM {only}{} WHERE {found}", relation.table);
+        return match reach {
+            Reach::Told => format!("SELECT {from}"),
+            Reach::One => format!("SELECT 1 / coalesce((SELECT 1 {from}), 0)"),
+        };
     }
-    format!("UPDATE {only}{} SET {} WHERE {found}", relation.table, assignments.join(", "))
+    let sql = format!("UPDATE {only}{} SET {} WHERE {found}", relation.table, assignments.join(", "));
+    reaching(sql, reach)
 }
 
 /// The condition that finds the row.
@@ -244,8 +269,7 @@ mod tests {
             key: Key::Row,
             gather: Gather::Nothing,
             prepared: HashMap::new(),
-            plain_update: None,
-            plain_delete: None,
+            plain: HashMap::new(),
         }
     }
 
@@ -269,7 +293,7 @@ mod tests {
         assert_eq!(Shape::Copy.sql(&empty).0, r#"COPY "s"."t" FROM STDIN"#);
         let row = Row { equal: vec![], null: vec![], any_one: true };
         assert_eq!(
-            Shape::Delete { row }.sql(&empty).0,
+            Shape::Delete { row, reach: Reach::Told }.sql(&empty).0,
             r#"DELETE FROM ONLY "s"."t" WHERE ctid = (SELECT ctid FROM ONLY "s"."t" WHERE true LIMIT 1)"#
         );
     }
@@ -277,7 +301,7 @@ mod tests {
     #[test]
     fn an_update_sets_what_came_and_finds_the_row_by_its_key() {
         let table = relation(&[("a", 23, true), ("b", 25, true), ("c", 25, true)], false);
-        let (sql, types) = Shape::Update { set: vec![0, 2], row: key(&[0]) }.sql(&table);
+        let (sql, types) = Shape::Update { set: vec![0, 2], row: key(&[0]), reach: Reach::Told }.sql(&table);
         assert_eq!(sql, r#"UPDATE ONLY "s"."t" SET "a" = $1, "c" = $2 WHERE "a" OPERATOR(pg_catalog.=) $3"#);
         assert_eq!(types, [23, 25, 23]);
     }
@@ -285,8 +309,28 @@ mod tests {
     #[test]
     fn an_update_of_nothing_looks_whether_the_row_is_there() {
         let table = relation(&[("a", 23, true)], false);
-        let (sql, _) = Shape::Update { set: vec![], row: key(&[0]) }.sql(&table);
+        let (sql, _) = Shape::Update { set: vec![], row: key(&[0]), reach: Reach::Told }.sql(&table);
         assert_eq!(sql, r#"SELECT FROM ONLY "s"."t" WHERE "a" OPERATOR(pg_catalog.=) $1"#);
+    }
+
+    #[test]
+    fn a_statement_can_fail_by_itself_unless_it_reaches_one_row() {
+        let table = relation(&[("a", 23, true), ("b", 25, true)], false);
+        let one = |set: &[usize]| Shape::Update { set: set.to_vec(), row: key(&[0]), reach: Reach::One };
+        assert_eq!(
+            one(&[1]).sql(&table).0,
+            "WITH reached AS (UPDATE ONLY \"s\".\"t\" SET \"b\" = $1 WHERE \"a\" OPERATOR(pg_catalog.=) $2 RETURNING 1) \
+             SELECT 1 / coalesce((SELECT 1 FROM reached), 0)"
+        );
+        assert_eq!(
+            one(&[]).sql(&table).0,
+            "SELECT 1 / coalesce((SELECT 1 FROM ONLY \"s\".\"t\" WHERE \"a\" OPERATOR(pg_catalog.=) $1), 0)"
+        );
+        assert_eq!(
+            Shape::Delete { row: key(&[0]), reach: Reach::One }.sql(&table).0,
+            "WITH reached AS (DELETE FROM ONLY \"s\".\"t\" WHERE \"a\" OPERATOR(pg_catalog.=) $1 RETURNING 1) \
+             SELECT 1 / coalesce((SELECT 1 FROM reached), 0)"
+        );
     }
 
     #[test]
@@ -295,7 +339,7 @@ mod tests {
             relation(&[("a", 23, true), ("b", 1700, false), ("j", 114, false), ("n", 25, true)], true);
         let row = Row { equal: vec![0, 1, 2], null: vec![3], any_one: true };
         assert_eq!(
-            Shape::Delete { row }.sql(&table).0,
+            Shape::Delete { row, reach: Reach::Told }.sql(&table).0,
             "DELETE FROM \"s\".\"t\" WHERE (tableoid, ctid) = (SELECT tableoid, ctid FROM \"s\".\"t\" WHERE \
              \"a\" OPERATOR(pg_catalog.=) $1 AND \
              \"b\"::text COLLATE pg_catalog.\"C\" OPERATOR(pg_catalog.=) $2::text COLLATE pg_catalog.\"C\" AND \

@@ -55,6 +55,8 @@ pub(super) struct Receiver {
     pub(super) chunks: mpsc::Sender<Chunk>,
     /// Up to where the target's commits are durable.
     pub(super) durable: watch::Receiver<Lsn>,
+    /// Whether the applier waits for a commit, and can take nothing.
+    pub(super) commits: watch::Receiver<bool>,
     pub(super) feedback: Feedback,
     pub(super) progress: Arc<StreamProgress>,
     /// How often the source hears from us at least, and is asked to answer.
@@ -82,19 +84,30 @@ impl Receiver {
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut waiting: Option<Arrived> = None;
         let mut pause: Option<Instant> = None;
+        let mut behind = true;
         let mut heard = Instant::now();
         loop {
             if waiting.is_none() && pause.is_none() {
                 waiting = self.arrived()?;
-                if waiting.as_ref().is_some_and(|arrived| self.may_pause(arrived)) {
-                    self.stream.leave_alone()?;
-                    pause = Some(Instant::now() + PAUSE);
+                if let Some((messages, bytes)) = &waiting {
+                    behind = messages.last().is_some_and(|(last, _)| self.is_behind(last));
+                    // Little has come at a time, and much is to come: more may be left to gather in the socket.
+                    if behind && *bytes < WORTH_WAKING {
+                        self.stream.leave_alone()?;
+                        pause = Some(Instant::now() + PAUSE);
+                    }
                 }
             }
             if waiting.is_none() && self.stream.is_ended() {
                 return Err(Error::connection("the source ended the replication stream"));
             }
-            let reads = waiting.is_none() && pause.is_none();
+            // What arrives while the applier can take nothing wakes nobody, and is read at once afterwards. Far behind, it would be too much.
+            let rests = *self.commits.borrow_and_update() && !behind;
+            let idle = waiting.is_none() && pause.is_none();
+            if idle && rests {
+                self.stream.leave_alone()?;
+            }
+            let reads = idle && !rests;
             if !reads {
                 heard = Instant::now();
             }
@@ -116,6 +129,7 @@ impl Receiver {
                         self.report(false);
                     }
                 }
+                Ok(()) = self.commits.changed() => {}
                 permit = room.clone().acquire_many_owned(share as u32), if waiting.is_some() => {
                     let (Ok(share), Some((messages, _))) = (permit, waiting.take()) else { continue };
                     // The channel is wide: what bounds it is the room above.
@@ -139,13 +153,11 @@ impl Receiver {
         }
     }
 
-    /// Whether more may be left to gather in the socket, since little has come at a time and much is to come.
-    fn may_pause(&self, (messages, bytes): &Arrived) -> bool {
-        let Some((last, _)) = messages.last() else { return false };
+    /// Whether the target is far behind a message.
+    fn is_behind(&self, message: &StreamMessage) -> bool {
         let applied = self.progress.snapshot().committed_at;
         // Before the first commit, nothing tells how far it is.
-        let behind = applied.is_none_or(|applied| last.sent_at().0.saturating_sub(applied.0) > BEHIND);
-        behind && *bytes < WORTH_WAKING
+        applied.is_none_or(|applied| message.sent_at().0.saturating_sub(applied.0) > BEHIND)
     }
 
     /// The messages that have arrived whole, and their bytes.

@@ -21,9 +21,15 @@ class Distant:
         return self
 
     def __exit__(self, *_):
-        # Its sessions have ended with the programs that were measured.
+        # The programs that were measured have ended, and their sessions with them; what they said last may be under way.
+        asyncio.run_coroutine_threadsafe(self.end(), self.loop).result()
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join()
+
+    async def end(self):
+        carrying = asyncio.all_tasks() - {asyncio.current_task()}
+        if carrying:
+            await asyncio.wait(carrying, timeout=5)
 
     async def accept(self, reader, writer):
         try:

@@ -115,8 +115,9 @@ class Server:
         if (self.data / "postmaster.pid").exists():
             subprocess.run([self.programs / "pg_ctl", "-D", self.data, "-m", "immediate", "stop"], cwd="/", capture_output=True, **self.servers.owner)
 
-    def uri(self, database):
-        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+    def uri(self, database, port=None):
+        """Leads there, or to the proxy at another port."""
+        return f"postgresql://postgres@127.0.0.1:{port or self.port}/{database}"
 
     def psql(self, database, *statements):
         """Runs statements one after the other, each on its own; the unaligned output."""

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 
+from proxy import Distant
 from servers import TREE, Failure, Servers, load, peak_memory, processor_time, run, wait_for
 
 SETTINGS = {
@@ -93,13 +94,17 @@ def backlogs(scale):
     ]
 
 
+def far_transactions(scale):
+    return 4 * max(1, int(20_000 * scale) // 4)
+
+
 class Native:
     """PostgreSQL's own subscription."""
 
     name, title = "native", "subscription"
 
     def __init__(self, bench):
-        self.bench, self.target = bench, bench.servers.target
+        self.bench, self.target, self.ports = bench, bench.servers.target, (None, None)
 
     def set_up(self):
         target = self.target
@@ -113,7 +118,8 @@ class Native:
         self.stop()
 
     def start(self):
-        self.target.psql("native", "ALTER SUBSCRIPTION bench ENABLE")
+        uri = self.bench.servers.source.uri("bench", self.ports[0])
+        self.target.psql("native", f"ALTER SUBSCRIPTION bench CONNECTION '{uri}'", "ALTER SUBSCRIPTION bench ENABLE")
 
     def pids(self):
         """Walsender, then what applies."""
@@ -132,7 +138,7 @@ class Pgstream:
     name, title = "pgstream", "pgstream"
 
     def __init__(self, bench):
-        self.bench, self.target, self.process = bench, bench.servers.target, None
+        self.bench, self.target, self.process, self.ports = bench, bench.servers.target, None, (None, None)
 
     def set_up(self):
         self.target.psql("postgres", "CREATE DATABASE pgstream")
@@ -146,7 +152,8 @@ class Pgstream:
     def start(self):
         servers = self.bench.servers
         command = [self.bench.program, "migrate", "--quiet", "--method", "replication", "--no-publications"]
-        command += ["--source", servers.source.uri("bench"), "--target", self.target.uri("pgstream")]
+        source, target = self.ports
+        command += ["--source", servers.source.uri("bench", source), "--target", self.target.uri("pgstream", target)]
         self.log = open(servers.home / "pgstream.log", "a+")
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
 
@@ -296,6 +303,23 @@ class Bench:
         )
         return figures
 
+    def far(self, milliseconds):
+        """Seconds of both for a backlog of small transactions that a round trip of so long is between, by where pgstream runs. What applies a
+        subscription is a part of the target, and never far from it."""
+        source, target = self.servers.source, self.servers.target
+        figures = {}
+        for place, from_source, from_target in (("beside the target", True, False), ("beside the source", False, True), ("far from both", True, True)):
+            self.pgbench("-t", far_transactions(self.options.scale) // 4)
+            self.mark()
+            source.psql("postgres", "CHECKPOINT")
+            with Distant(source.port, milliseconds / 1000) as far_source, Distant(target.port, milliseconds / 1000) as far_target:
+                self.native.ports = (far_source.port, None)
+                self.pgstream.ports = (far_source.port if from_source else None, far_target.port if from_target else None)
+                figures[place] = {consumer.name: self.drain(consumer)["seconds"] for consumer in (self.native, self.pgstream)}
+            self.native.ports = self.pgstream.ports = (None, None)
+            say(f"{milliseconds} ms, pgstream {place}: {figures[place]}")
+        return figures
+
     def compare(self):
         """A fast drain that isn't one would be worth nothing."""
         for table in ("pgbench_accounts", "pgbench_tellers", "pgbench_branches", "pgbench_history", "bulk", "single", "changed"):
@@ -382,6 +406,12 @@ def show(report):
             f"{figures['title']:44} {theirs:>24} {own:>30} {figures['ratio']:6.2f} {figures['cpu_ratio']:6.2f} "
             f"{ours['program_peak_kb'] / 1024:4.0f} MB {figures['load']:5.1f}{floor}"
         )
+    for place, figures in report["far"].items():
+        native, ours = figures["native"], figures["pgstream"]
+        print(
+            f"{report['round_trip']} ms there and back, pgstream {place}, {report['far_transactions']:,} TPC-B transactions: "
+            f"subscription {native:.2f} s, pgstream {ours:.2f} s ({ours / native:.2f})"
+        )
     for rate, figures in report["delays"].items():
         native, ours = figures["native"], figures["pgstream"]
         print(
@@ -400,6 +430,7 @@ def arguments():
     parser.add_argument("--target", default="15", metavar="MAJOR", help="major of the target (15)")
     parser.add_argument("--subscription", default="", metavar="OPTIONS", help="options of the subscription, such as \"binary = on, streaming = on\"; its defaults if left out")
     parser.add_argument("--floor", action="store_true", help="also receive each backlog and discard it")
+    parser.add_argument("--round-trip", type=float, metavar="MS", help="also drain small transactions with servers that are so far away")
     parser.add_argument("--delay", default="1000,2000", metavar="RATE,…", help="rates to measure the delay at; empty for none (1000,2000)")
     parser.add_argument("--delay-seconds", type=int, default=20, help="how long each rate is kept up (20)")
     parser.add_argument("--json", metavar="FILE", help="also write the figures there; - is stdout, in place of the text")
@@ -425,6 +456,7 @@ def main():
         for number in range(1, options.rounds + 1):
             for backlog in wanted:
                 measured[backlog.name].append(bench.measure(number, backlog))
+        far = bench.far(options.round_trip) if options.round_trip else {}
         bench.compare()
         delays = {}
         for rate in filter(None, options.delay.split(",")):
@@ -433,6 +465,7 @@ def main():
         "source": options.source, "target": options.target, "subscription": options.subscription, "scale": options.scale,
         "rounds": options.rounds, "processors": os.cpu_count(),
         "backlogs": {backlog.name: {"title": backlog.title} | summary(measured[backlog.name]) for backlog in wanted},
+        "round_trip": options.round_trip, "far_transactions": far_transactions(options.scale), "far": far,
         "delays": delays,
     }
     if options.json:

@@ -104,8 +104,8 @@ impl<'a> Stream<'a> {
 
     async fn follow(&self, end: Lsn) -> Result<Ended, Error> {
         let (_until, until) = watch::channel(Some(end));
-        let stop = CancellationToken::new();
-        let run = follow(&self.options, &self.filter, until, &stop, &self.progress);
+        let (options, filter, progress) = (self.options.clone(), self.filter.clone(), self.progress.clone());
+        let run = follow(options, filter, until, CancellationToken::new(), progress);
         tokio::time::timeout(Duration::from_secs(100), run).await.expect("following ends in time")
     }
 
@@ -114,7 +114,7 @@ impl<'a> Stream<'a> {
         let (options, filter, progress) = (self.options.clone(), self.filter.clone(), self.progress.clone());
         let task = self.runtime.spawn(async move {
             let (_until, until) = watch::channel(None);
-            follow(&options, &filter, until, &CancellationToken::new(), &progress).await
+            follow(options, filter, until, CancellationToken::new(), progress).await
         });
         std::thread::sleep(time);
         fault();

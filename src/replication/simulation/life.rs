@@ -153,7 +153,7 @@ impl Operator {
             let mut session =
                 Connection::connect(&options.target, Side::Target, &Settings::session()).await?;
             state::lock(&mut session).await?;
-            follow(&options, &filter, until, &stop, &progress).await
+            follow(options, filter, until, stop, progress).await
         };
         AbortOnDropHandle::new(tokio::spawn(run))
     }

@@ -302,6 +302,12 @@ impl Session {
         let target = &mut world.target;
         let value = |n: usize| text(parameters.get(n));
         let rows = match statement {
+            Statement::One(statement) => {
+                return match self.change(world, statement, parameters)? {
+                    Outcome::Done(tag) if tag.ends_with(" 1") => Ok(Outcome::Done("SELECT 1".to_owned())),
+                    _ => Err(("22012", "division by zero")),
+                };
+            }
             Statement::Advance => {
                 let lsn = |n: usize| value(n).and_then(|text| text.parse().ok()).unwrap_or(Lsn::INVALID);
                 target.advance(lsn(0), lsn(1))?;
@@ -410,7 +416,7 @@ fn copied(field: &str) -> Value {
 
 fn writes(statement: &Statement) -> bool {
     use Statement::{
-        Advance, Copy, Delete, DeleteMany, DeleteRanges, Insert, TouchCheckpoint, Truncate, Update,
+        Advance, Copy, Delete, DeleteMany, DeleteRanges, Insert, One, TouchCheckpoint, Truncate, Update,
         UpdateMany,
     };
     matches!(
@@ -424,6 +430,7 @@ fn writes(statement: &Statement) -> bool {
             | UpdateMany { .. }
             | DeleteMany { .. }
             | Truncate(_)
+            | One(_)
             | DeleteRanges { .. }
     )
 }

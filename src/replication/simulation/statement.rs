@@ -50,6 +50,8 @@ pub(super) enum Statement {
         table: usize,
         row: Found,
     },
+    /// The statement fails unless it reaches one row.
+    One(Box<Statement>),
     Delete {
         table: usize,
         row: Found,
@@ -115,7 +117,18 @@ pub(super) fn read(sql: &str) -> Option<Statement> {
     })
 }
 
+/// How a statement ends that fails unless it reaches one row, and how one does that only looks.
+const ONE: &str = " RETURNING 1) SELECT 1 / coalesce((SELECT 1 FROM reached), 0)";
+const ONE_SEEN: &str = "SELECT 1 / coalesce((SELECT 1 ";
+
 fn change(sql: &str) -> Option<Statement> {
+    if let Some(rest) = sql.strip_prefix("WITH reached AS (") {
+        return Some(Statement::One(Box::new(change(rest.strip_suffix(ONE)?)?)));
+    }
+    if let Some(rest) = sql.strip_prefix(ONE_SEEN) {
+        let look = format!("SELECT {}", rest.strip_suffix("), 0)")?);
+        return Some(Statement::One(Box::new(change(&look)?)));
+    }
     if let Some(rest) = sql.strip_prefix("INSERT INTO ") {
         let (table, rest) = table(rest)?;
         let columns = rest.strip_prefix(" (")?.split_once(") VALUES (")?.0;
