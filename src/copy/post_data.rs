@@ -197,7 +197,7 @@ mod tests {
         ];
         let big = HashMap::from([(1, CHEAP * 3), (2, CHEAP * 2)]);
         let needs = vec![vec![], vec![], vec![], vec![2], vec![2]];
-        let mut post = PostData::new(items, needs, &HashMap::new(), &big, HashSet::from([1, 2]), 2);
+        let mut post = PostData::new(items, needs, &HashMap::new(), &big, HashSet::from([1, 2]), 3);
         assert!(matches!(post.take(), Work::Wait));
         post.complete(1);
         assert_eq!(taken(post.take()), [0]);

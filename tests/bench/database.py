@@ -95,6 +95,8 @@ def measure(servers, work, name, options):
         else:
             link = lambda server, database: f"host={servers.home} port={server.port} user=postgres dbname={database}"
         ways = [way(options, servers, link) for way in [peers.Pgstream, *chosen(work, options)]]
+        say("warming up: the first copy to a new server pays for the files of its log")
+        one(servers, ways[0], name, -1)
         rounds = []
         for number in range(options.rounds):
             turn = number % len(ways)
