@@ -108,7 +108,7 @@ pub enum Ended {
 /// target.
 const AHEAD_SILENCE: Duration = Duration::from_secs(1);
 
-/// Bytes of messages from which on they are applied where they hold up no other task: the thread that applies is, as a rule, that which
+/// Bytes of a message from which on it is applied where it holds up no other task: the thread that applies is, as a rule, that which
 /// watches the sockets, and the source is to hear from us while a huge row is copied from one buffer to another.
 const LARGE: usize = 1 << 20;
 
@@ -445,7 +445,7 @@ impl Attempt<'_> {
             if let Some((last, _)) = chunk.messages.last() {
                 sent_at = last.sent_at();
             }
-            let large = chunk.messages.iter().map(|(_, size)| size).sum::<usize>() >= LARGE;
+            let large = chunk.messages.iter().any(|(_, size)| *size >= LARGE);
             let taken = self.take(applier, &mut assembler, chunk);
             let runtime = Handle::current();
             let ended = match large && runtime.runtime_flavor() == RuntimeFlavor::MultiThread {
