@@ -170,7 +170,10 @@ fn challenges_that_cheat_are_refused() {
         let challenge = challenge.replace("{nonce}", &client_first(&out).2);
         out.clear();
         let error = login.on(Request::SaslContinue(Bytes::from(challenge.clone())), &mut out).unwrap_err();
-        assert!(matches!(error, AuthError::Scram(_)), "{challenge}: {error}");
+        assert!(
+            matches!(error, AuthError::Scram(_) | AuthError::Iterations(100_001..)),
+            "{challenge}: {error}"
+        );
         assert!(out.is_empty());
     }
 }
