@@ -16,7 +16,7 @@ import sys
 
 import peers
 from proxy import Distant
-from servers import TREE, Failure, Servers, load, run
+from servers import Failure, Servers, load, program, run
 
 SETTINGS = {"shared_buffers": "128MB", "max_wal_size": "2GB", "wal_level": "logical"}
 
@@ -177,10 +177,7 @@ def main():
     only = options.only.split(",") if options.only else list(WORKS)
     if unknown := [name for name in only if name not in WORKS]:
         parser.error(f"no work is named {unknown[0]}")
-    if not options.pgstream:
-        say("building pgstream (release)")
-        run(["cargo", "build", "--release", "--quiet", "--locked"], cwd=TREE)
-        options.pgstream = str(TREE / "target/release/pgstream")
+    options.pgstream = program(options.pgstream)
     figures = []
     with Servers(options.source, options.target, SETTINGS) as servers:
         print(f"PostgreSQL {options.source} to {options.target}, {os.cpu_count()} processors", flush=True)

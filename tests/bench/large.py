@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-from servers import TREE, Failure, Servers, load, peak_memory, run, wait_for
+from servers import Failure, Servers, load, peak_memory, program, wait_for
 
 SETTINGS = {
     "wal_level": "logical",
@@ -186,10 +186,7 @@ def main():
     options = parser.parse_args()
     if unknown := set(options.scenario) - {name for name, *_ in SCENARIOS}:
         parser.error(f"unknown scenario {', '.join(unknown)}")
-    if not options.pgstream:
-        say("building pgstream (release)")
-        run(["cargo", "build", "--release", "--quiet", "--locked"], cwd=TREE)
-        options.pgstream = TREE / "target/release/pgstream"
+    options.pgstream = program(options.pgstream)
     failed, results = False, {}
     for name, title, major, work in SCENARIOS:
         if options.scenario and name not in options.scenario:

@@ -20,7 +20,7 @@ class Used:
         self.seconds, self.processor, self.memory = seconds, processor, memory
 
 
-def program(servers, name):
+def client(servers, name):
     """A client of the target's own major, as an operator would take: an older server may not know what newer ones write."""
     own = servers.target.programs / name
     return own if own.exists() else servers.clients / name
@@ -73,8 +73,8 @@ class DumpRestore(Peer):
         folder = self.servers.home / "dump"
         jobs = str(self.options.jobs)
         begun = time.monotonic()
-        run([program(self.servers, "pg_dump"), "-Fd", "-j", jobs, "-f", folder, "-d", self.link(self.servers.source, source)])
-        run([program(self.servers, "pg_restore"), "-j", jobs, "-d", self.link(self.servers.target, target), folder])
+        run([client(self.servers, "pg_dump"), "-Fd", "-j", jobs, "-f", folder, "-d", self.link(self.servers.source, source)])
+        run([client(self.servers, "pg_restore"), "-j", jobs, "-d", self.link(self.servers.target, target), folder])
         seconds = time.monotonic() - begun
         shutil.rmtree(folder)
         return Used(seconds)
@@ -84,7 +84,7 @@ class DumpPsql(Peer):
     title = "pg_dump | psql"
 
     def go(self, source, target):
-        piped([program(self.servers, "pg_dump"), "-d", source], quiet_psql(self.servers, target))
+        piped([client(self.servers, "pg_dump"), "-d", source], quiet_psql(self.servers, target))
 
 
 class Pipe(Peer):
@@ -93,7 +93,7 @@ class Pipe(Peer):
     title = "pre-data, psql COPY | psql COPY, post-data"
 
     def go(self, source, target):
-        dump, restore = program(self.servers, "pg_dump"), program(self.servers, "pg_restore")
+        dump, restore = client(self.servers, "pg_dump"), client(self.servers, "pg_restore")
         piped([dump, "--section=pre-data", "-d", source], quiet_psql(self.servers, target))
         copy_tables(self.servers, source, target, self.options.jobs)
         file = self.servers.home / "post-data"
@@ -108,7 +108,7 @@ class PlainPipe(Peer):
     title = "psql COPY | psql COPY"
 
     def go(self, source, target):
-        piped([program(self.servers, "pg_dump"), "-s", "-d", source], quiet_psql(self.servers, target))
+        piped([client(self.servers, "pg_dump"), "-s", "-d", source], quiet_psql(self.servers, target))
         copy_tables(self.servers, source, target, self.options.jobs)
 
 
@@ -135,7 +135,7 @@ class Pgcopydb(Peer):
     def go(self, source, target):
         folder = self.servers.home / "pgcopydb"
         jobs = str(self.options.jobs)
-        path = f"{program(self.servers, 'pg_dump').parent}{os.pathsep}{os.environ['PATH']}"
+        path = f"{client(self.servers, 'pg_dump').parent}{os.pathsep}{os.environ['PATH']}"
         run(["pgcopydb", "clone", "--source", source, "--target", target, "--dir", folder, "--table-jobs", jobs, "--index-jobs", jobs], env=os.environ | {"PATH": path})
         shutil.rmtree(folder)
 
@@ -150,7 +150,7 @@ class Subscription(Peer):
     title = "pg_dump -s | psql, CREATE SUBSCRIPTION"
 
     def go(self, source, target):
-        piped([program(self.servers, "pg_dump"), "-s", "-d", source], quiet_psql(self.servers, target))
+        piped([client(self.servers, "pg_dump"), "-s", "-d", source], quiet_psql(self.servers, target))
         psql = lambda uri, statement: run([self.servers.clients / "psql", "-XAtq", "-d", uri, "-c", statement])
         psql(source, "CREATE PUBLICATION everything FOR ALL TABLES")
         try:
@@ -178,7 +178,7 @@ class WriteFloor(Peer):
 
     def copy(self, source, target):
         source, target = self.link(self.servers.source, source), self.link(self.servers.target, target)
-        piped([program(self.servers, "pg_dump"), "--section=pre-data", "-d", source], quiet_psql(self.servers, target))
+        piped([client(self.servers, "pg_dump"), "--section=pre-data", "-d", source], quiet_psql(self.servers, target))
         folder = self.servers.home / "tables"
         folder.mkdir(mode=0o777)
         folder.chmod(0o777)

@@ -14,8 +14,9 @@ import subprocess
 import sys
 import time
 
+from peers import client
 from proxy import Distant
-from servers import TREE, Failure, Servers, load, run
+from servers import Failure, Servers, load, program
 
 SETTINGS = {"shared_buffers": "256MB", "autovacuum": "off", "max_wal_size": "4GB"}
 
@@ -92,10 +93,7 @@ def of_pgstream(options, servers, source, target):
 
 
 def of_pg_dump(options, servers, source, target):
-    # Programs of the target's own major, as an operator would take.
-    dump = servers.target.programs / "pg_dump"
-    dump = dump if dump.exists() else servers.clients / "pg_dump"
-    return ["bash", "-c", 'set -o pipefail; "$0" -s -d "$1" | "$2" -Xq -v ON_ERROR_STOP=1 -o /dev/null -d "$3"', dump, source, servers.clients / "psql", target]
+    return ["bash", "-c", 'set -o pipefail; "$0" -s -d "$1" | "$2" -Xq -v ON_ERROR_STOP=1 -o /dev/null -d "$3"', client(servers, "pg_dump"), source, servers.clients / "psql", target]
 
 
 def main():
@@ -110,10 +108,7 @@ def main():
     parser.add_argument("--json", metavar="FILE", help="also write the figures there")
     parser.add_argument("--pgstream", help="the program to measure; if left out, a release build is made")
     options = parser.parse_args()
-    if not options.pgstream:
-        say("building pgstream (release)")
-        run(["cargo", "build", "--release", "--quiet", "--locked"], cwd=TREE)
-        options.pgstream = str(TREE / "target/release/pgstream")
+    options.pgstream = program(options.pgstream)
     figures = measure(options)
     for name in ("pgstream", "pg_dump"):
         title = "pg_dump -s | psql" if name == "pg_dump" else name

@@ -10,6 +10,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -26,6 +27,15 @@ def run(command, **options):
     if done.returncode != 0:
         raise Failure(f"{command[0]} ended with exit code {done.returncode}: {(done.stderr or done.stdout).strip()}")
     return done.stdout.strip()
+
+
+def program(chosen):
+    """The path of the pgstream to measure: the one that was chosen, or else a release build, which is made."""
+    if not chosen:
+        print("building pgstream (release)", file=sys.stderr, flush=True)
+        run(["cargo", "build", "--release", "--quiet", "--locked"], cwd=TREE)
+        chosen = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", TREE / "target")) / "release/pgstream"
+    return pathlib.Path(chosen).absolute()
 
 
 def fields(pid):

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 
-from servers import TREE, Failure, Servers, run
+from servers import Failure, Servers, program, run
 
 # The application's tables; pgbench_history has no key.
 TABLES = ["pgbench_accounts", "pgbench_branches", "pgbench_tellers", "pgbench_history"]
@@ -245,9 +245,7 @@ def options():
 
 def main():
     chosen = options()
-    if not chosen.pgstream:
-        run(["cargo", "build", "--release", "--locked"], cwd=TREE)
-        chosen.pgstream = str(pathlib.Path(os.environ.get("CARGO_TARGET_DIR", TREE / "target")) / "release/pgstream")
+    chosen.pgstream = program(chosen.pgstream)
     settings = {"wal_level": "logical", "max_wal_size": "256MB", "min_wal_size": "64MB", "shared_buffers": "64MB"}
     say(f"seed {chosen.seed}, {chosen.hours} hours, PostgreSQL {chosen.source} to {chosen.target}")
     with Servers(chosen.source, chosen.target, settings) as servers:

@@ -9,7 +9,6 @@ starts it until the backlog's last commit is visible on the target.
 import argparse
 import json
 import os
-import pathlib
 import socket
 import statistics
 import struct
@@ -18,7 +17,7 @@ import sys
 import time
 
 from proxy import Distant
-from servers import TREE, Failure, Servers, load, peak_memory, processor_time, run, wait_for
+from servers import Failure, Servers, load, peak_memory, processor_time, program, run, wait_for
 
 SETTINGS = {
     "wal_level": "logical",
@@ -440,11 +439,7 @@ def arguments():
 
 def main():
     options = arguments()
-    if not options.pgstream:
-        say("building pgstream (release)")
-        run(["cargo", "build", "--release", "--quiet", "--locked"], cwd=TREE)
-        options.pgstream = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", TREE / "target")) / "release/pgstream"
-    options.pgstream = pathlib.Path(options.pgstream).absolute()
+    options.pgstream = program(options.pgstream)
     wanted = backlogs(options.scale)
     if options.only:
         names = options.only.split(",")
