@@ -260,6 +260,16 @@ fn until_in_step(running: Running, target: &Database<'_>) -> Running {
     running
 }
 
+/// A stream that follows is compared with the source as ever, and cut over.
+#[track_caller]
+fn compares_and_cuts_over(running: Running, source: &Database<'_>, target: &Database<'_>) {
+    source.execute("INSERT INTO app.bare VALUES (3, 'compared')");
+    compare(source, target).run().expect_code(0);
+    cutover(source, target).run().expect_code(0);
+    running.wait().expect_code(0);
+    assert_equal(source, target);
+}
+
 fn compare(source: &Database<'_>, target: &Database<'_>) -> Pgstream {
     Pgstream::between("verify", source, target).args(["--data-only", "--timeout", "10s"])
 }
@@ -269,11 +279,7 @@ fn a_comparison_that_stops_anywhere_lets_the_stream_go_on() {
     at_each(OF_A_COMPARISON, |source, target, fault| {
         let running = until_in_step(follow(source, target).spawn(), target);
         fault.assert_met(&fault.arm(compare(source, target)).run());
-        source.execute("INSERT INTO app.bare VALUES (3, 'compared')");
-        compare(source, target).run().expect_code(0);
-        cutover(source, target).run().expect_code(0);
-        running.wait().expect_code(0);
-        assert_equal(source, target);
+        compares_and_cuts_over(running, source, target);
     });
 }
 
@@ -286,11 +292,7 @@ fn a_stream_that_stops_in_a_comparison_goes_on() {
         fault.assert_met(&running.wait());
         assert_ne!(compared.code, Some(0), "{compared:?}");
         let running = until_in_step(follow(source, target).spawn(), target);
-        source.execute("INSERT INTO app.bare VALUES (3, 'compared')");
-        compare(source, target).run().expect_code(0);
-        cutover(source, target).run().expect_code(0);
-        running.wait().expect_code(0);
-        assert_equal(source, target);
+        compares_and_cuts_over(running, source, target);
     });
 }
 
