@@ -117,7 +117,7 @@ impl<'a> CopyIn<'a> {
     /// # Errors
     /// As [`write`](Self::write).
     pub async fn offer(&mut self, frames: &mut Bytes) -> Result<()> {
-        let offered = self.connection.stream.offer(frames).await.map(drop);
+        let offered = self.connection.stream.offer(frames).await;
         self.taken(offered).await
     }
 

@@ -104,9 +104,13 @@ impl Stream {
         .await
     }
 
-    /// Writes of `outbound` what the peer takes at once; true when that is all.
-    pub(super) async fn offer(&mut self, outbound: &mut impl Buf) -> io::Result<bool> {
-        std::future::poll_fn(|cx| Poll::Ready(Ok(self.poll_write_all(cx, outbound)?.is_ready()))).await
+    /// Writes of `outbound` what the peer takes at once.
+    pub(super) async fn offer(&mut self, outbound: &mut impl Buf) -> io::Result<()> {
+        std::future::poll_fn(|cx| match self.poll_write_all(cx, outbound) {
+            Poll::Pending => Poll::Ready(Ok(())),
+            written => written,
+        })
+        .await
     }
 
     fn poll_write_all(&mut self, cx: &mut Context<'_>, outbound: &mut impl Buf) -> Poll<io::Result<()>> {
