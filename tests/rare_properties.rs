@@ -129,6 +129,31 @@ fn security_labels_are_written_as_pg_dump_writes_them_and_reported_where_nobody_
 }
 
 #[test]
+fn labels_and_comments_of_roles_come_along_unless_they_are_not_wanted() {
+    let source = Cluster::start(15, &Options::default());
+    source.postgres().execute(
+        "CREATE ROLE keeper; COMMENT ON ROLE keeper IS 'keeps'; CREATE DATABASE kept OWNER keeper TEMPLATE template0;
+         INSERT INTO pg_shseclabel VALUES ('keeper'::regrole, 'pg_authid'::regclass, 'guard', 'a role');",
+    );
+    let target = Cluster::start(16, &Options::default());
+    let run = |command: &str, options: &[&'static str]| {
+        let (from, to) = (source.uri("kept"), target.uri("kept"));
+        let command = Pgstream::new(command).args(["--source", &from, "--target", &to, "--method", "copy"]);
+        command.args(options.iter().copied()).run()
+    };
+    let comment =
+        "SELECT coalesce(shobj_description(oid, 'pg_authid'), '') FROM pg_roles WHERE rolname = 'keeper'";
+    run("migrate", &["--no-security-labels", "--no-comments"]).expect_code(0);
+    assert_eq!(target.postgres().value(comment), "");
+    target.postgres().execute("DROP DATABASE kept; DROP ROLE keeper");
+    run("check", &[]).expect_code(0).expect_words(&["warning: security label provider \"guard\""]);
+    run("migrate", &[])
+        .expect_code(3)
+        .expect_words(&["keeper: security label provider \"guard\" is not loaded"]);
+    assert_eq!(target.postgres().value(comment), "keeps");
+}
+
+#[test]
 fn privileges_of_the_systems_objects_and_of_extensions_come_along() {
     let source = Cluster::start(14, &Options::default());
     source.postgres().execute("CREATE ROLE reader");

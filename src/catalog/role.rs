@@ -1,6 +1,6 @@
 //! Roles of the server.
 
-use super::{cluster, fetch};
+use super::{cluster, fetch, note};
 use crate::error::Result;
 use crate::schema::role::Role;
 use crate::wire::Connection;
@@ -38,6 +38,8 @@ pub async fn read(connection: &mut Connection, scope: Scope, exclude: &[String])
         "'inherit', NULL, 'set', NULL, 'grantor', NULL"
     };
     let all = scope == Scope::Server;
+    let labels =
+        note::labels("pg_shseclabel", "l.classoid = 'pg_catalog.pg_authid'::regclass AND l.objoid = r.oid");
     let excluded = cluster::matches_any("r.rolname", exclude);
     let sql = format!(
         "WITH db AS (SELECT d.oid, d.datdba FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()),
@@ -55,7 +57,7 @@ pub async fn read(connection: &mut Connection, scope: Scope, exclude: &[String])
            CASE WHEN r.rolvaliduntil IS NOT NULL THEN r.rolvaliduntil::text END AS valid_until, {verifier} AS verifier,
            coalesce((SELECT s.setconfig FROM pg_catalog.pg_db_role_setting s WHERE s.setdatabase = 0 AND s.setrole = r.oid),
              '{{}}') AS settings,
-           pg_catalog.shobj_description(r.oid, 'pg_authid') AS comment, r.oid = 10 AS bootstrap,
+           pg_catalog.shobj_description(r.oid, 'pg_authid') AS comment, {labels} AS labels, r.oid = 10 AS bootstrap,
            (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('role', g.rolname, 'admin', m.admin_option,
                 {options}) ORDER BY g.rolname), '[]'::json)
              FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles g ON g.oid = m.roleid

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::note::security_label;
 use super::setting::set_clause;
 use super::{Item, Section};
 use crate::schema::role::{Membership, Role};
@@ -114,6 +115,8 @@ fn create(role: &Role, target_version: u32) -> Item {
     if let Some(comment) = &role.comment {
         item.decorate.push(format!("COMMENT ON ROLE {name} IS {}", literal(comment)));
     }
+    let subject = format!("ROLE {name}");
+    item.decorate.extend(role.labels.iter().map(|label| security_label(&subject, label)));
     item
 }
 
@@ -163,6 +166,7 @@ mod tests {
             verifier: None,
             settings: Vec::new(),
             comment: None,
+            labels: Vec::new(),
             bootstrap: false,
             memberships: Vec::new(),
         }

@@ -171,7 +171,7 @@ async fn run(
         Opened::Missing(mut maintenance) => {
             progress.set_phase("creating the database");
             // Its owner comes first.
-            options.roles.make(&mut source, &mut maintenance).await?;
+            options.roles.make(&mut source, &mut maintenance, &options.ddl).await?;
             let target = database::make(&mut source, &mut maintenance, &options.target, &options.ddl).await?;
             maintenance.close().await;
             target
@@ -554,7 +554,7 @@ impl Run<'_> {
     }
 
     async fn make_roles(&self, source: &mut Connection, target: &mut Connection) -> Result<()> {
-        let made = self.options.roles.make(source, target).await?;
+        let made = self.options.roles.make(source, target, &self.options.ddl).await?;
         // Those of a whole server belong to no database's record.
         if self.options.roles.options().scope == Scope::Database {
             let records: Vec<_> = made

@@ -106,22 +106,36 @@ impl Roles {
         self.made.get().map_or(&[], Vec::as_slice)
     }
 
-    /// Makes the missing roles; later calls give what the first one made.
+    /// Makes the missing roles, with comments and security labels where `content` has them; later calls give what the first one made.
     ///
     /// # Errors
     /// See the module.
-    pub async fn make(&self, source: &mut Connection, target: &mut Connection) -> Result<&[Made]> {
-        let made = self.made.get_or_try_init(|| make(&self.options, source, target)).await?;
+    pub async fn make(
+        &self,
+        source: &mut Connection,
+        target: &mut Connection,
+        content: &ddl::Options,
+    ) -> Result<&[Made]> {
+        let made = self.made.get_or_try_init(|| make(&self.options, source, target, content)).await?;
         Ok(made)
     }
 }
 
-async fn make(options: &Options, source: &mut Connection, target: &mut Connection) -> Result<Vec<Made>> {
+async fn make(
+    options: &Options,
+    source: &mut Connection,
+    target: &mut Connection,
+    content: &ddl::Options,
+) -> Result<Vec<Made>> {
     if !options.make {
         return Ok(Vec::new());
     }
     let readable = catalog::role::verifiers_readable(source).await?;
     let mut roles = catalog::role::read(source, options.scope, &options.exclude).await?;
+    for role in &mut roles {
+        role.comment.take_if(|_| !content.comments);
+        role.labels.retain(|_| content.security_labels);
+    }
     let into = ddl::role::Target {
         existing: catalog::server::role_names(target).await?.into_iter().collect(),
         version: target.version(),

@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use super::note::Label;
+
 /// A role.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Role {
@@ -34,6 +36,8 @@ pub struct Role {
     pub settings: Vec<String>,
     /// Comment.
     pub comment: Option<String>,
+    /// Security labels.
+    pub labels: Vec<Label>,
     /// The role that initdb made.
     pub bootstrap: bool,
     /// Roles that it is a member of.

@@ -144,7 +144,8 @@ pub(super) fn security_labels(facts: &Facts) -> Vec<Finding> {
     }
     let objects = facts.database.security_labels.iter().map(|label| &label.label.provider);
     let database = facts.database.properties.labels.iter().map(|label| &label.provider);
-    let providers: BTreeSet<&String> = objects.chain(database).collect();
+    let roles = facts.roles.iter().flat_map(|role| role.labels.iter().map(|label| &label.provider));
+    let providers: BTreeSet<&String> = objects.chain(database).chain(roles).collect();
     let finding = |provider| {
         Finding::new(
             Warning,
