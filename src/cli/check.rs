@@ -75,7 +75,8 @@ async fn find(options: &Options) -> Result<Vec<Finding>> {
         }
     };
     let wanted = Wanted { create, ..wanted(options, options.method) };
-    let report = check::run(&mut source, &mut target, &wanted).await?;
+    let mut report = check::run(&mut source, &mut target, &wanted).await?;
+    report.release().await;
     tokio::join!(source.close(), target.close());
     Ok(report.findings)
 }

@@ -38,7 +38,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use self::check::Report;
@@ -59,7 +59,9 @@ use database::Opened;
 use roles::Roles;
 pub use sections::Sections;
 pub use start::{start, wanted};
+use scope::Seen;
 
+use start::Turn;
 /// What a migration is asked to do.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -160,10 +162,10 @@ async fn run(
     options: &Options,
     mut report: Option<Report>,
     progress: &Arc<Progress>,
+    turn: Option<Turn>,
     stop: &CancellationToken,
 ) -> Result<Outcome> {
     let begun = Instant::now();
-    let turn = start::turn(options, progress, stop).await?;
     progress.set_phase("connecting");
     let mut source = Connection::connect(&options.source, Side::Source, &Settings::session()).await?;
     let mut target = match database::open(&options.target, options.create_database).await? {
@@ -188,7 +190,9 @@ async fn run(
             progress.set_phase("dropping what an earlier run made");
             restart::undo(&mut source, &mut target, present, progress).await?;
             migration = None;
-            report = None;
+            if let Some(mut report) = report.take() {
+                report.release().await;
+            }
         } else if present.phase == Phase::Done {
             return outcome(&mut target, Ended::AlreadyDone, begun).await;
         }
@@ -292,7 +296,7 @@ struct Run<'a> {
     /// `Auto` until it is decided.
     method: Method,
     /// Given back once the rows are copied.
-    turn: Option<OwnedSemaphorePermit>,
+    turn: Option<Turn>,
 }
 
 impl Run<'_> {
@@ -308,8 +312,9 @@ impl Run<'_> {
         self.progress.set_phase("reading the source's schema");
         let migration = match migration {
             Some(migration) => migration,
+        let mut seen = None;
             None => {
-                let report = match report {
+                let mut report = match report {
                     Some(report) => report,
                     None => {
                         let servers = (&mut source, &mut *target);
@@ -318,11 +323,15 @@ impl Run<'_> {
                 };
                 self.begin(target, (identity, there), report).await?
             }
+                if report.follows {
+                    report.release().await;
+                }
+                seen = report.seen.take();
         };
         self.method = if migration.method == "copy" { Method::Copy } else { Method::Replication };
         state::clear_error(target).await?;
         if self.method == Method::Copy {
-            self.phases(source, target, &migration).await?;
+            self.phases(source, target, &migration, seen).await?;
             if let Some(left) = self.options.sections.left() {
                 state::settle(target).await?;
                 return Ok(Ended::Partly(left));
@@ -340,7 +349,7 @@ impl Run<'_> {
             if open || state::read(target).await?.is_none_or(|m| m.phase < Phase::CatchUp) {
                 let session =
                     Connection::connect(&self.options.source, Side::Source, &Settings::session()).await?;
-                self.phases(session, target, &migration).await?;
+                self.phases(session, target, &migration, None).await?;
             }
             self.turn = None;
             match self.follow(target, &migration).await? {
@@ -431,7 +440,8 @@ impl Run<'_> {
         migration: &Migration,
     ) -> Result<()> {
         locks::wait(&mut source, self.options.lock_wait, self.progress, self.stop).await?;
-        let point = self.point(&mut source, target, migration).await?;
+        seen: Option<Seen>,
+        let point = self.point(&mut source, target, migration, seen).await?;
         let stop = self.stop.child_token();
         let Some(spooling) = self.spool(migration, &stop)? else {
             return self.phases_at(point, source, target, migration).await;

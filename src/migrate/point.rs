@@ -20,7 +20,8 @@
 
 use std::collections::HashMap;
 
-use super::{Method, Run, later, locks, scope, stream};
+use super::scope::{self, Seen, is_gone};
+use super::{Method, Run, later, locks, stream};
 use crate::catalog::selection::Selected;
 use crate::copy::Snapshot;
 use crate::error::{Error, Result};
@@ -42,28 +43,38 @@ pub(super) struct Point {
 }
 
 impl Run<'_> {
-    /// Takes a snapshot that all tables can be copied under.
+    /// Takes a snapshot that all tables can be copied under; the first that is tried is the one that a copy was checked under.
     pub(super) async fn point(
         &self,
         source: &mut Connection,
         target: &mut Connection,
         migration: &Migration,
+        mut seen: Option<Seen>,
     ) -> Result<Point> {
         // As the last try knew them.
         let mut tables: Vec<Table> = Vec::new();
         let mut attempt = 1;
         loop {
             self.check_stop()?;
-            let (mut snapshot, mut left_out) = if self.method == Method::Copy {
-                (Snapshot::export(&self.options.source).await?, HashMap::new())
-            } else {
-                self.stream_snapshot(source, target, migration).await?
+            let (mut snapshot, mut left_out, selected) = match seen.take() {
+                Some(Seen { snapshot, selected }) => (snapshot, HashMap::new(), Some(selected)),
+                None if self.method == Method::Copy => {
+                    (Snapshot::export(&self.options.source).await?, HashMap::new(), None)
+                }
+                None => {
+                    let (snapshot, left_out) = self.stream_snapshot(source, target, migration).await?;
+                    (snapshot, left_out, None)
+                }
             };
             self.progress.set_phase("reading the source's schema");
             // Reading the definitions takes its time, so that what is known to be there is locked before.
             self.share(&mut snapshot, source, &tables).await?;
             locks::limit(snapshot.connection(), self.options.lock_wait).await?;
-            let changed = match scope::read(snapshot.connection(), &self.options.ddl).await {
+            let selected = match selected {
+                Some(selected) => Ok(selected),
+                None => scope::read(snapshot.connection(), &self.options.ddl).await,
+            };
+            let changed = match selected {
                 Ok(mut selected) => {
                     stream::forget_given_identities(target, &mut selected.database.tables).await?;
                     let rewritten = self.share(&mut snapshot, source, &selected.database.tables).await?;
@@ -86,7 +97,6 @@ impl Run<'_> {
                     }
                 }
                 Err(error) if snapshot.connection().is_broken() || !is_gone(&error) => return Err(error),
-                // The snapshot sees something that is no longer there to be described.
                 Err(error) => error.context("could not read the source's schema"),
             };
             if attempt == TRIES {
@@ -129,11 +139,4 @@ impl Run<'_> {
         let (limit, progress) = (self.options.lock_wait, self.progress);
         locks::share(snapshot.connection(), source, tables, limit, progress, self.stop).await
     }
-}
-
-/// The server speaks of an object that it looked for in vain: undefined in one way or another, or (as an internal error) not in its catalogs.
-fn is_gone(error: &Error) -> bool {
-    error
-        .sqlstate()
-        .is_some_and(|s| matches!(s.as_str(), "42P01" | "42703" | "42704" | "42883" | "3F000" | "XX000"))
 }

@@ -2,13 +2,19 @@
 //!
 //! In: sessions of both servers, the operator's choice. Out: the database to copy, and its plan. What may fail: either server; a selected
 //! table that needs something which is neither selected nor on the target: its rows would have no place.
+//!
+//! A copy reads the source's definition once ([`Seen`]): what was checked is what is copied. A stream's snapshot is the one that its slot was made with,
+//! which comes after the check, so there it is read again.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::Duration;
 
-use super::unprivileged;
+use super::{locks, unprivileged};
 use crate::catalog;
 use crate::catalog::replication::ReplicationTable;
 use crate::catalog::selection::{Selected, Unmatched};
+use crate::config::Config;
+use crate::copy::Snapshot;
 use crate::ddl::{self, Dangling, Plan};
 use crate::error::{Error, ErrorKind, Result};
 use crate::schema::Database;
@@ -28,6 +34,39 @@ pub fn settled(asked: &ddl::Options, begun: Option<&Migration>) -> Result<ddl::O
         .with_hint("Leave these options out to go on with the first choice, or begin anew with --restart.")),
         _ => Ok(asked.clone()),
     }
+}
+
+/// The source's definition as far as it is selected, and the snapshot that it was read under, which is still held.
+#[derive(Debug)]
+pub struct Seen {
+    pub(super) snapshot: Snapshot,
+    pub(super) selected: Selected,
+}
+
+impl Seen {
+    /// Takes a snapshot of the source, and reads what it sees. A table that another session locks is waited for at most `lock_wait`.
+    ///
+    /// # Errors
+    /// The source's; [`is_gone`] tells whether another snapshot may do.
+    pub(super) async fn read(source: &Config, options: &ddl::Options, lock_wait: Duration) -> Result<Seen> {
+        let mut snapshot = Snapshot::export(source).await?;
+        locks::limit(snapshot.connection(), lock_wait).await?;
+        let selected = read(snapshot.connection(), options).await?;
+        Ok(Seen { snapshot, selected })
+    }
+
+    /// Lets the snapshot go.
+    pub async fn release(self) {
+        self.snapshot.release().await;
+    }
+}
+
+/// The server speaks of an object that it looked for in vain: undefined in one way or another, or (as an internal error) not in its catalogs.
+/// A snapshot sees what is no longer there to be described.
+pub(super) fn is_gone(error: &Error) -> bool {
+    error
+        .sqlstate()
+        .is_some_and(|s| matches!(s.as_str(), "42P01" | "42703" | "42704" | "42883" | "3F000" | "XX000"))
 }
 
 /// Reads the source's definition, as far as it is selected.

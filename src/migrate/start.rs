@@ -28,16 +28,15 @@ pub async fn start(options: &Options, progress: &Arc<Progress>, stop: &Cancellat
         checked = first_check(options, progress, stop) => checked,
         () = stop.cancelled() => Err(Error::stopped()),
     };
-    let report = checked.map_err(super::explain_stop)?;
-    super::run(options, report, progress, stop).await
+    let (turn, report) = checked.map_err(super::explain_stop)?;
+    super::run(options, turn, report, progress, stop).await
 }
 
+/// One of the databases that are copied at the same time.
+pub(super) type Turn = OwnedSemaphorePermit;
+
 /// Waits until fewer databases than asked for are being copied.
-pub(super) async fn turn(
-    options: &Options,
-    progress: &Progress,
-    stop: &CancellationToken,
-) -> Result<Option<OwnedSemaphorePermit>> {
+async fn turn(options: &Options, progress: &Progress, stop: &CancellationToken) -> Result<Option<Turn>> {
     if options.turns.available_permits() == 0 {
         progress.set_phase("waiting for its turn");
     }
@@ -49,13 +48,13 @@ pub(super) async fn turn(
 }
 
 /// The check before the first run touches anything; a run that resumes was checked when it began, and one that begins anew is checked
-/// once the place is free.
+/// once the place is free. With it the run's turn, as nobody waits while a snapshot of the check's is held.
 async fn first_check(
     options: &Options,
     progress: &Progress,
     stop: &CancellationToken,
-) -> Result<Option<Report>> {
-    let _turn = turn(options, progress, stop).await?;
+) -> Result<(Option<Turn>, Option<Report>)> {
+    let turn = turn(options, progress, stop).await?;
     progress.set_phase("checking");
     let (mut target, missing) = match database::open(&options.target, options.create_database).await? {
         Opened::There(target) => (target, false),
@@ -67,12 +66,12 @@ async fn first_check(
     }
     if begun {
         target.close().await;
-        return Ok(None);
+        return Ok((turn, None));
     }
     let mut source = Connection::connect(&options.source, Side::Source, &Settings::session()).await?;
     let report = refuse(options, (&mut source, &mut target), missing, progress, stop).await?;
     tokio::join!(source.close(), target.close());
-    Ok(Some(report))
+    Ok((turn, Some(report)))
 }
 
 /// Makes the same check as `pgstream check`: the error of what stands in the way, or the report, with its warnings shown. `missing` says that the
@@ -89,8 +88,9 @@ pub(super) async fn refuse(
         create: missing.then_some(options.target.dbname.as_str()),
         ..wanted(options, options.method)
     };
-    let report = check::run(source, target, &wanted).await?;
+    let mut report = check::run(source, target, &wanted).await?;
     if let Some(refusal) = check::refusal(&report.findings) {
+        report.release().await;
         return Err(refusal);
     }
     for Finding { object, what, hint, .. } in

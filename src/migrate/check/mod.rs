@@ -12,15 +12,19 @@ mod place;
 mod surroundings;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::{Duration, Instant};
 
 use super::database::{self, UnknownLocale};
-use super::{Method, roles, scope, unprivileged};
+use super::scope::Seen;
+use super::{Method, locks, roles, scope, unprivileged};
 use crate::catalog;
 use crate::catalog::access::Unreadable;
 use crate::catalog::builtin::Use;
 use crate::catalog::facts::Server;
+use crate::catalog::selection::Selected;
 use crate::catalog::surroundings::Surroundings;
-use crate::config::SslMode;
+use crate::config::{Config, SslMode};
+use crate::copy::Snapshot;
 use crate::ddl::{self, Dangling, Plan};
 use crate::error::{Error, ErrorKind, Result};
 use crate::replication::{self, MissingIdentity, Obstacle};
@@ -237,10 +241,24 @@ pub struct Report {
     pub follows: bool,
     /// Why it is only copied, where the method was left to pgstream: one sentence each.
     pub fallback: Vec<String>,
+    /// What was judged, under a snapshot that is held until it is released; `None` where locks kept it from being read.
+    pub seen: Option<Seen>,
+}
+
+impl Report {
+    /// Lets go of the snapshot.
+    pub async fn release(&mut self) {
+        if let Some(seen) = self.seen.take() {
+            seen.release().await;
+        }
+    }
 }
 
 /// A lock that is gone within this time is nobody's trouble.
-const SHORT_LOCK: std::time::Duration = std::time::Duration::from_secs(2);
+const SHORT_LOCK: Duration = Duration::from_secs(2);
+
+/// How long the server waits for a lock that came since.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
 
 /// Reads the facts and judges them.
 ///
@@ -249,25 +267,40 @@ const SHORT_LOCK: std::time::Duration = std::time::Duration::from_secs(2);
 pub async fn run(source: &mut Connection, target: &mut Connection, wanted: &Wanted<'_>) -> Result<Report> {
     // The definitions of tables that are locked can't be read, and waiting for them is not the check's to do.
     // An application's own short locks come and go.
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     loop {
         let blockers = catalog::server::blockers(source, None).await?;
         if blockers.is_empty() {
             break;
         }
         if begun.elapsed() > SHORT_LOCK {
-            return Ok(Report { findings: access::locked(&blockers), follows: false, fallback: Vec::new() });
+            let findings = access::locked(&blockers);
+            return Ok(Report { findings, follows: false, fallback: Vec::new(), seen: None });
         }
         tokio::time::sleep(SHORT_LOCK / 10).await;
     }
-    source.execute("SET lock_timeout = '5s'").await?;
-    let facts = read(source, target, wanted).await?;
+    locks::limit(source, LOCK_WAIT).await?;
+    let (facts, snapshot, whole) = read(source, target, wanted).await?;
     source.execute("SET lock_timeout = 0").await?;
     Ok(Report {
         findings: judge(&facts),
         follows: wanted.method != Method::Copy && follow::is_possible(&facts),
         fallback: follow::reasons(&facts),
+        seen: Some(Seen { snapshot, selected: Selected { database: facts.database, whole } }),
     })
+}
+
+/// A definition that changes while it is read is read again, so many times in all.
+const TRIES: u32 = 3;
+
+async fn see(source: &Config, options: &ddl::Options) -> Result<Seen> {
+    let mut tries = 1;
+    loop {
+        match Seen::read(source, options, LOCK_WAIT).await {
+            Err(error) if scope::is_gone(&error) && tries < TRIES => tries += 1,
+            seen => return seen,
+        }
+    }
 }
 
 /// The findings of all judging functions, sorted.
@@ -304,12 +337,17 @@ fn is_verified(session: &Connection) -> bool {
     matches!(session.config().tls.mode, SslMode::VerifyCa | SslMode::VerifyFull)
 }
 
-async fn read(from: &mut Connection, target: &mut Connection, wanted: &Wanted<'_>) -> Result<Facts> {
+/// The facts, the snapshot that the source's definition was read under, and the whole definition where that is more than what is judged.
+async fn read(
+    from: &mut Connection,
+    target: &mut Connection,
+    wanted: &Wanted<'_>,
+) -> Result<(Facts, Snapshot, Option<Database>)> {
     let target_version = target.version();
     let options = wanted.ddl;
     let from_source = async {
         let server = catalog::facts::read(from).await?;
-        let selected = scope::read(from, options).await?;
+        let Seen { snapshot, selected } = see(from.config(), options).await?;
         let every = catalog::role::Scope::Database;
         let roles = catalog::role::read(from, every, &wanted.roles.exclude).await?;
         let unreadable = catalog::access::read_unreadable(from).await?;
@@ -328,7 +366,7 @@ async fn read(from: &mut Connection, target: &mut Connection, wanted: &Wanted<'_
                 replication::obstacles(&facts, wanted.replica_identity)
             }
         };
-        Ok::<_, Error>((server, selected, roles, unreadable, unreadable_objects, obstacles))
+        Ok::<_, Error>((server, (snapshot, selected), roles, unreadable, unreadable_objects, obstacles))
     };
     let from_target = async {
         let server = catalog::facts::read(target).await?;
@@ -359,9 +397,10 @@ async fn read(from: &mut Connection, target: &mut Connection, wanted: &Wanted<'_
         let wanted = catalog::server::large_objects(from).await?;
         wanted.iter().filter(|oid| large_objects.contains(oid)).count() as u64
     };
-    let (source, selected, roles, mut unreadable, unreadable_large_objects, obstacles) = from_source;
-    let database = selected.database;
-    if selected.whole.is_some() {
+    let (source, (snapshot, selected), roles, mut unreadable, unreadable_large_objects, obstacles) =
+        from_source;
+    let Selected { database, whole } = selected;
+    if whole.is_some() {
         let objects = database.objects();
         missing.retain(|used| objects.contains(&ObjectId::new(used.class, used.oid)));
     }
@@ -381,7 +420,7 @@ async fn read(from: &mut Connection, target: &mut Connection, wanted: &Wanted<'_
         None => None,
     };
     let present = ddl::plan(&present, &ddl::Options::default(), target_version)?;
-    let dangling = match &selected.whole {
+    let dangling = match &whole {
         Some(whole) => ddl::dangling(whole, options, target_version, &plan)?,
         None => Vec::new(),
     };
@@ -393,7 +432,7 @@ async fn read(from: &mut Connection, target: &mut Connection, wanted: &Wanted<'_
     };
     unreadable.retain(read);
     let target_surroundings = catalog::surroundings::read(target).await?;
-    Ok(Facts {
+    let facts = Facts {
         source_surroundings: catalog::surroundings::read(from).await?,
         free_room: surroundings::free_room(&target_surroundings),
         target_surroundings,
@@ -420,7 +459,8 @@ async fn read(from: &mut Connection, target: &mut Connection, wanted: &Wanted<'_
         roles,
         unreadable,
         unreadable_large_objects,
-    })
+    };
+    Ok((facts, snapshot, whole))
 }
 
 /// Makes of the facts of another database of the target those of the one that will be created.
