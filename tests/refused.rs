@@ -44,6 +44,32 @@ fn a_refused_object_stops_the_run_with_its_dependents_and_after_the_mend_it_goes
 }
 
 #[test]
+fn many_objects_are_made_by_several_sessions_and_a_refused_one_is_reported_all_the_same() {
+    let (source, target) = (server(15).create_database("town"), server(15).create_database("house"));
+    source.execute(
+        "SELECT format('CREATE TABLE t%1$s (id integer); CREATE VIEW v%1$s AS SELECT id FROM t%1$s; GRANT SELECT ON v%1$s TO PUBLIC', n)
+           FROM generate_series(1, 500) n \\gexec
+         CREATE VIEW below AS SELECT id FROM v250",
+    );
+    refuse(&target, "public.v250");
+    target.execute(
+        "CREATE TABLE house.maker (pid integer);
+         CREATE FUNCTION house.note() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO house.maker VALUES (pg_backend_pid()); END';
+         CREATE EVENT TRIGGER house_note ON ddl_command_end WHEN TAG IN ('CREATE VIEW') EXECUTE FUNCTION house.note()",
+    );
+    let migrate = || Pgstream::between("migrate", &source, &target).args(["--method", "copy", "--jobs", "2"]);
+    migrate().run().expect_code(1).expect_words(&[
+        "could not create view \"public.v250\" on the target: not in this house",
+        "These need it: VIEW public.below.",
+    ]);
+    assert_eq!(target.value("SELECT count(DISTINCT pid) > 1 AND count(*) = 499 FROM house.maker"), "t");
+    target.execute("DROP EVENT TRIGGER house_note; DROP FUNCTION house.note(); DROP TABLE house.maker");
+    forgive(&target);
+    migrate().run().expect_code(0);
+    compare::assert_equal(&source, &target);
+}
+
+#[test]
 fn keep_going_leaves_out_what_needs_a_refused_object_and_reports_all_of_it() {
     let (source, target) = (server(15).create_database("tower"), server(15).create_database("house"));
     source.execute(TOWER);

@@ -24,7 +24,7 @@ pub struct Applied {
 }
 
 /// How many items share a transaction: each table takes a few locks, and the lock table of a default server has some 6,000 places.
-const BATCH: usize = 100;
+pub(super) const BATCH: usize = 100;
 
 /// After so many failures the rest is made one by one: a batch that fails is work done twice.
 const PATIENCE: usize = 3;
@@ -33,7 +33,7 @@ const PATIENCE: usize = 3;
 const BEGIN: [&str; 2] = ["BEGIN", "SET LOCAL synchronous_commit = off"];
 
 /// Settings of a session that makes items: bodies of functions may name what is made later.
-const SESSION: &[&str] = &["SET check_function_bodies = off", "SET client_min_messages = warning"];
+pub(super) const SESSION: &[&str] = &["SET check_function_bodies = off", "SET client_min_messages = warning"];
 
 /// Makes `items` in their order, without those that need what could not be made. What fails is recorded, and so is what is left out for it.
 ///
@@ -97,6 +97,19 @@ pub async fn apply_items(
 
 /// Makes a batch in one transaction; when an item fails, makes again what stood before it. How many items from the front are made.
 async fn apply_batch(target: &mut Connection, batch: &[&Item]) -> Result<usize> {
+    match try_batch(target, batch).await? {
+        None => Ok(batch.len()),
+        Some(good) if good > 0 && try_batch(target, &batch[..good]).await?.is_none() => Ok(good),
+        // What passes with one item less may come and go: the first is tried alone.
+        Some(_) => Ok(0),
+    }
+}
+
+/// Makes a batch in one transaction, or nothing of it: then the item that failed, by its position.
+///
+/// # Errors
+/// A lost connection.
+pub(super) async fn try_batch(target: &mut Connection, batch: &[&Item]) -> Result<Option<usize>> {
     let mut statements = BEGIN.map(str::to_owned).to_vec();
     let mut ends = Vec::with_capacity(batch.len());
     for item in batch {
@@ -105,21 +118,14 @@ async fn apply_batch(target: &mut Connection, batch: &[&Item]) -> Result<usize> 
     }
     statements.extend([record_done(batch), "COMMIT".to_owned()]);
     let Err(PipelineError { index, error }) = target.pipeline(&statements).await else {
-        return Ok(batch.len());
+        return Ok(None);
     };
-    tracing::debug!(%error, "a batch of items failed and is made again up to the item that failed");
+    tracing::debug!(%error, "a batch of items failed");
     if target.is_broken() {
         return Err(error);
     }
     target.execute("ROLLBACK").await?;
-    let good = ends.partition_point(|&end| end <= index);
-    if good == 0 {
-        return Ok(0);
-    }
-    statements.truncate(ends[good - 1]);
-    statements.extend([record_done(&batch[..good]), "COMMIT".to_owned()]);
-    target.pipeline(&statements).await.map_err(Error::from)?;
-    Ok(good)
+    Ok(Some(ends.partition_point(|&end| end <= index).min(batch.len() - 1)))
 }
 
 /// Makes one item in its own transaction; what only decorates it may fail. What came of it, and why it isn't whole.

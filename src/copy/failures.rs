@@ -40,6 +40,11 @@ impl Failures {
         Failures { needs: needs.collect(), policy, failed: Mutex::default() }
     }
 
+    /// Everything could be made so far.
+    pub fn is_empty(&self) -> bool {
+        self.failed().is_empty()
+    }
+
     /// Something that the item needs, as [`Item::key`] writes it, which could not be made.
     pub(super) fn missing_for(&self, item: &Item) -> Option<String> {
         let failed = self.failed();

@@ -11,6 +11,7 @@
 //! post-data: an item runs once its tables are complete and what it depends on is made, largest first
 //! ```
 
+mod ahead;
 mod apply;
 mod elsewhere;
 mod failures;
@@ -19,20 +20,21 @@ mod format;
 mod large_object;
 mod part;
 mod plan;
-mod post_data;
 mod relay;
+mod schedule;
 mod sequence;
 mod snapshot;
 mod worker;
 
+pub use ahead::make_ahead;
 pub use apply::{Applied, apply_items, guarded};
 pub use elsewhere::ended_elsewhere;
 pub use failures::{Failures, Policy};
 pub use finish::analyze;
 pub use large_object::{plan_large_objects, refresh_large_objects};
 pub use plan::{PlannedRelation, SplitRule, plan_relation};
-pub use post_data::PostData;
 pub use relay::{Relayed, relay};
+pub use schedule::{Schedule, Tables};
 pub use sequence::copy_sequences;
 pub use snapshot::{Snapshot, join};
 pub use worker::{Copy, SourceTables, Workers, help, is_as_is, run};

@@ -14,12 +14,12 @@ use super::failures::Failures;
 use super::format::CopyFormat;
 use super::large_object;
 use super::part::{SMALL, SMALL_PARTS, TableJob, copy_part};
-use super::post_data::{PostData, Work};
+use super::schedule::{Schedule, Work};
 use super::snapshot::{self, Snapshot};
 use crate::catalog::activity;
 use crate::catalog::server::rewritten;
 use crate::config::{Config, Side};
-use crate::ddl;
+use crate::ddl::{self, Item};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
 use crate::progress::Progress;
@@ -72,7 +72,7 @@ pub struct Copy {
     failures: Arc<Failures>,
     /// Numbers of the parts of each relation that are not done, as far as this process knows.
     pub(super) open: Mutex<HashMap<u32, HashSet<u32>>>,
-    pub(super) post_data: Mutex<PostData>,
+    pub(super) post_data: Mutex<Schedule>,
     /// Something has been finished that others may wait for.
     pub(super) finished: Notify,
     pub(super) progress: Arc<Progress>,
@@ -91,7 +91,7 @@ impl Copy {
         relations: Vec<Relation>,
         pending: Vec<(u32, u32)>,
         mut from: SourceTables,
-        post_data: PostData,
+        post_data: Schedule,
         progress: Arc<Progress>,
     ) -> Copy {
         let mut jobs = HashMap::new();
@@ -118,15 +118,6 @@ impl Copy {
             finished: Notify::new(),
             progress,
         }
-    }
-
-    /// A session that doesn't wait for the disk: a part is committed together with its row in the state tables, so that a crash loses both or none, and the
-    /// change of phase that follows is durable.
-    async fn target(&self) -> Result<Connection> {
-        let mut session = Connection::connect(&self.target, Side::Target, &Settings::session()).await?;
-        session.execute("SET synchronous_commit = off").await?;
-        state::join_run(&mut session).await?;
-        Ok(session)
     }
 
     /// A part is done; `false` where that was known before.
@@ -312,7 +303,7 @@ async fn move_rows(copy: &Copy, holder: Option<&Holder>, sessions: &Mutex<Vec<Ca
     }
     let mut source = snapshot::join(&copy.source, &copy.offer.snapshot).await?;
     locked(sessions).push(source.canceller());
-    let mut target = copy.target().await?;
+    let mut target = session(&copy.target).await?;
     locked(sessions).push(target.canceller());
     // Relations that only the holder can still read.
     let mut left = HashSet::new();
@@ -415,9 +406,28 @@ fn missing(part: &Part) -> Error {
         .with_hint("It was dropped since the migration began: start anew with --restart.")
 }
 
+/// A session of the target that works for the run, and doesn't wait for the disk: a part or an item is committed together with its row in the state tables, so
+/// that a crash loses both or none, and the change of phase that follows is durable.
+pub(super) async fn session(target: &Config) -> Result<Connection> {
+    let mut session = Connection::connect(target, Side::Target, &Settings::session()).await?;
+    session.execute("SET synchronous_commit = off").await?;
+    state::join_run(&mut session).await?;
+    Ok(session)
+}
+
 /// Whether a server refused a session because it, the database or the role has as many as it may.
-fn is_full(error: &Error) -> bool {
+pub(super) fn is_full(error: &Error) -> bool {
     error.sqlstate().is_some_and(|state| state.as_str() == "53300")
+}
+
+/// What the progress says of items that are made together: the first index that is built, or else the first item, stands for all.
+fn what(items: &[Item]) -> Option<String> {
+    let item = items.iter().find(|item| matches!(item.kind, "INDEX" | "CONSTRAINT")).or(items.first())?;
+    let more = match items.len() {
+        1 => String::new(),
+        all => format!(" and {} more", all - 1),
+    };
+    Some(format!("{} {}{more}", item.kind.to_lowercase(), item.name))
 }
 
 async fn make_items(copy: &Copy, is_spare: bool, sessions: &Mutex<Vec<Canceller>>) -> Result<()> {
@@ -437,7 +447,7 @@ async fn make_items(copy: &Copy, is_spare: bool, sessions: &Mutex<Vec<Canceller>
         let session = match &mut target {
             Some(session) => session,
             None => {
-                let session = match copy.target().await {
+                let opened = match session(&copy.target).await {
                     Err(error) if is_spare && is_full(&error) => {
                         locked(&copy.post_data).give_back(&positions);
                         copy.finished.notify_waiters();
@@ -445,17 +455,15 @@ async fn make_items(copy: &Copy, is_spare: bool, sessions: &Mutex<Vec<Canceller>
                     }
                     opened => opened?,
                 };
-                locked(sessions).push(session.canceller());
-                target.insert(session)
+                locked(sessions).push(opened.canceller());
+                target.insert(opened)
             }
         };
         let items: Vec<_> = {
             let post_data = locked(&copy.post_data);
             positions.iter().map(|&position| post_data.item(position).clone()).collect()
         };
-        let names: Vec<_> =
-            items.iter().filter(|_| items.len() == 1).map(|i| i.kind.to_lowercase()).collect();
-        let _active = names.first().map(|kind| copy.progress.begin(format!("{kind} {}", items[0].name)));
+        let _active = what(&items).map(|what| copy.progress.begin(what));
         let items: Vec<_> = items.iter().collect();
         apply_items(session, &items, &copy.failures, &copy.progress).await?;
         locked(&copy.post_data).finish(&positions);

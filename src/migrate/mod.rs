@@ -45,7 +45,9 @@ use self::check::Report;
 use self::point::Point;
 use crate::catalog::{self, role::Scope, server::Identity};
 use crate::config::{Config, Side};
-use crate::copy::{self, Copy, Failures, Policy, PostData, Snapshot, SourceTables, SplitRule, Workers};
+use crate::copy::{
+    self, Copy, Failures, Policy, Schedule, Snapshot, SourceTables, SplitRule, Tables, Workers,
+};
 use crate::ddl::{self, Item, NotCopied, Plan, Section};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
@@ -57,11 +59,11 @@ use crate::state::{self, Begin, ItemOutcome, ItemState, Migration, Phase};
 use crate::wire::{Connection, Settings};
 use database::Opened;
 use roles::Roles;
-pub use sections::Sections;
-pub use start::{start, wanted};
 use scope::Seen;
-
+pub use sections::Sections;
 use start::Turn;
+pub use start::{start, wanted};
+
 /// What a migration is asked to do.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -160,9 +162,9 @@ pub struct Outcome {
 /// See the module. The error is also recorded for `status`, if the target can still be reached.
 async fn run(
     options: &Options,
+    turn: Option<Turn>,
     mut report: Option<Report>,
     progress: &Arc<Progress>,
-    turn: Option<Turn>,
     stop: &CancellationToken,
 ) -> Result<Outcome> {
     let begun = Instant::now();
@@ -310,9 +312,9 @@ impl Run<'_> {
         migration: Option<Migration>,
     ) -> Result<Ended> {
         self.progress.set_phase("reading the source's schema");
+        let mut seen = None;
         let migration = match migration {
             Some(migration) => migration,
-        let mut seen = None;
             None => {
                 let mut report = match report {
                     Some(report) => report,
@@ -321,12 +323,12 @@ impl Run<'_> {
                         start::refuse(self.options, servers, false, self.progress, self.stop).await?
                     }
                 };
-                self.begin(target, (identity, there), report).await?
-            }
                 if report.follows {
                     report.release().await;
                 }
                 seen = report.seen.take();
+                self.begin(target, (identity, there), report).await?
+            }
         };
         self.method = if migration.method == "copy" { Method::Copy } else { Method::Replication };
         state::clear_error(target).await?;
@@ -438,9 +440,9 @@ impl Run<'_> {
         mut source: Connection,
         target: &mut Connection,
         migration: &Migration,
+        seen: Option<Seen>,
     ) -> Result<()> {
         locks::wait(&mut source, self.options.lock_wait, self.progress, self.stop).await?;
-        seen: Option<Seen>,
         let point = self.point(&mut source, target, migration, seen).await?;
         let stop = self.stop.child_token();
         let Some(spooling) = self.spool(migration, &stop)? else {
@@ -480,8 +482,7 @@ impl Run<'_> {
         if self.options.sections.pre_data {
             self.progress.set_phase("creating tables and types");
             self.make_roles(&mut source, target).await?;
-            let pre_data = remaining(&plan, Section::PreData, &made);
-            copy::apply_items(target, &pre_data, &failures, self.progress).await?;
+            self.make(target, Section::PreData, (&plan, &made), &failures).await?;
         }
         // Rows of a table that could not be made have no place.
         let database = database.without(&failures.objects(&plan));
@@ -515,11 +516,32 @@ impl Run<'_> {
         self.analyze(target).await?;
         self.progress.set_phase("granting privileges and refreshing views");
         for section in [Section::Privileges, Section::Last] {
-            copy::apply_items(target, &remaining(&plan, section, &made), &failures, self.progress).await?;
+            self.make(target, section, (&plan, &made), &failures).await?;
             self.check_stop()?;
         }
         source.close().await;
         Ok(())
+    }
+
+    /// Makes what is left of a section: as much as can be by several sessions, the rest by this one.
+    async fn make(
+        &self,
+        target: &mut Connection,
+        section: Section,
+        (plan, made): (&Plan, &HashMap<String, ItemState>),
+        failures: &Failures,
+    ) -> Result<()> {
+        let mut places: Vec<usize> = remaining_places(plan, section, made).collect();
+        // Those of the last section must not see each other being made, and what needs something that failed is left out.
+        if section != Section::Last && failures.is_empty() {
+            let config = &self.options.target;
+            let (jobs, part) = (self.options.index_jobs, plan.part(&places));
+            let left = copy::make_ahead(config, part, jobs, self.progress, self.stop).await?;
+            places = left.into_iter().map(|position| places[position]).collect();
+            self.check_stop()?;
+        }
+        let items: Vec<&Item> = places.into_iter().map(|place| &plan.items[place]).collect();
+        copy::apply_items(target, &items, failures, self.progress).await.map(drop)
     }
 
     fn policy(&self) -> Policy {
@@ -612,7 +634,7 @@ impl Run<'_> {
         let leaves = partition::leaves(&database.tables);
         let sizes =
             database.tables.iter().map(|t| (t.oid, size_with_leaves(t, &leaves, &database.tables))).collect();
-        let incomplete =
+        let incomplete: Vec<u32> =
             relations.iter().filter(|(_, done, all)| done < all).map(|(r, _, _)| r.oid).collect();
         let relations = relations.into_iter().map(|(relation, _, _)| relation).collect();
         let pending = state::pending_parts(target).await?;
@@ -631,8 +653,8 @@ impl Run<'_> {
             chosen.retain(|&place| !held_back(&plan.items[place]));
         }
         let (items, needs) = plan.part(&chosen);
-        let post_data =
-            PostData::new(items, needs, &leaves, &sizes, incomplete, self.options.index_jobs.max(1));
+        let waited_for = Tables { leaves, sizes, incomplete: &incomplete };
+        let post_data = Schedule::post_data(items, needs, &waited_for, self.options.index_jobs.max(1));
         let as_is = copy::is_as_is(snapshot.connection(), target);
         let tables = database.tables.into_iter().map(|table| (table.oid, table)).collect();
         let tables = SourceTables {

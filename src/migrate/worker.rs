@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::{database, refuse_other_source, scope};
 use crate::catalog::server;
 use crate::config::{Config, Side};
-use crate::copy::{self, Copy, PostData, SourceTables};
+use crate::copy::{self, Copy, Schedule, SourceTables};
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
 use crate::schema::partition;
@@ -196,7 +196,7 @@ async fn help(
         relations.into_iter().map(|(relation, _, _)| relation).collect(),
         state::pending_parts(target).await?,
         tables,
-        PostData::default(),
+        Schedule::default(),
         progress.clone(),
     );
     let helped = copy::help(Arc::new(copy), options.jobs, stop).await;
