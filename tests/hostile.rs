@@ -107,12 +107,17 @@ impl State {
         let mut session = Connection::connect(&config, Side::Source, &Settings::session()).await?;
         match self {
             State::CopyOut => {
-                let mut copy = session.copy_out("COPY t TO STDOUT").await?;
+                let mut copy = session.copy_out(&["COPY t TO STDOUT", "COPY u TO STDOUT"]).await?;
+                copy.begin().await?;
                 while copy.frames().await?.is_some() {}
             }
             State::CopyIn => {
-                let mut copy = session.copy_in("COPY t FROM STDIN").await?;
+                let mut copy = session.copy_in();
+                copy.begin("COPY t FROM STDIN").await?;
                 copy.write(Bytes::from(message(b'd', b"1\n"))).await?;
+                copy.end();
+                copy.begin("COPY u FROM STDIN").await?;
+                copy.end();
                 copy.finish().await?;
             }
             State::CopyBoth => {

@@ -1,7 +1,7 @@
 //! What follows the rows: planner statistics.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -10,34 +10,50 @@ use crate::config::{Config, Side};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::sql::qualified;
+use crate::state::Relation;
 use crate::wire::{Connection, Settings};
 
-/// Runs ANALYZE on `tables` (schema and name), `jobs` at a time. A table that can't be analyzed (it isn't ours) is passed over, as by PostgreSQL itself.
+/// Small tables go to the server together: so many at most, of so many bytes.
+const TOGETHER: (usize, u64) = (20, 32 << 20);
+
+/// Runs ANALYZE on `tables`, `jobs` at a time. A table that can't be analyzed (it isn't ours) is passed over, as by PostgreSQL itself.
 pub async fn analyze(
     target: &Config,
-    tables: Vec<(String, String)>,
+    tables: Vec<Relation>,
     jobs: usize,
     progress: &Arc<Progress>,
     stop: &CancellationToken,
 ) -> Result<()> {
-    let tables = Arc::new(tables);
-    let next = Arc::new(AtomicUsize::new(0));
+    let jobs = jobs.clamp(1, tables.len().max(1));
+    let tables = Arc::new(Mutex::new(VecDeque::from(tables)));
     let mut workers = JoinSet::new();
-    for _ in 0..jobs.clamp(1, tables.len().max(1)) {
-        let (tables, next, progress) = (tables.clone(), next.clone(), progress.clone());
+    for _ in 0..jobs {
+        let (tables, progress) = (tables.clone(), progress.clone());
         let (target, stop) = (target.clone(), stop.clone());
         workers.spawn(async move {
             let mut session = Connection::connect(&target, Side::Target, &Settings::session()).await?;
-            while let Some((schema, name)) = tables.get(next.fetch_add(1, Ordering::Relaxed)) {
+            loop {
+                let some = take(&mut tables.lock().unwrap_or_else(PoisonError::into_inner));
+                if some.is_empty() {
+                    break;
+                }
                 if stop.is_cancelled() {
                     return Err(Error::stopped());
                 }
-                let _active = progress.begin(format!("analyze {schema}.{name}"));
-                let statement = format!("ANALYZE {}", qualified(schema, name));
-                match session.execute(&statement).await {
-                    Err(e) if session.is_broken() => return Err(e),
-                    Err(e) => progress.note(format!("could not analyze table \"{schema}.{name}\": {e}")),
-                    Ok(()) => {}
+                let names: Vec<String> =
+                    some.iter().map(|table| format!("{}.{}", table.schema, table.name)).collect();
+                let _active = match &names[..] {
+                    [name] => progress.begin(format!("analyze {name}")),
+                    names => progress.begin(format!("analyze {} tables", names.len())),
+                };
+                let statements: Vec<String> = some
+                    .iter()
+                    .map(|table| format!("ANALYZE {}", qualified(&table.schema, &table.name)))
+                    .collect();
+                for (name, failure) in names.iter().zip(session.each(&statements).await?) {
+                    if let Some(error) = failure {
+                        progress.note(format!("could not analyze table \"{name}\": {error}"));
+                    }
                 }
             }
             session.close().await;
@@ -48,4 +64,14 @@ pub async fn analyze(
         joined.map_err(|e| Error::failed(format!("a worker ended abnormally: {e}")))??;
     }
     Ok(())
+}
+
+/// The next tables to be analyzed; none when all are.
+fn take(tables: &mut VecDeque<Relation>) -> Vec<Relation> {
+    let (most, mut room) = TOGETHER;
+    let mut some = Vec::new();
+    while some.len() < most && tables.front().is_some_and(|next| some.is_empty() || next.bytes <= room) {
+        some.extend(tables.pop_front().inspect(|next| room = room.saturating_sub(next.bytes)));
+    }
+    some
 }

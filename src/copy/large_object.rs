@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use pgstream_proto::lsn::Lsn;
 
 use super::apply::guarded;
+use super::part::Copied;
 use crate::catalog;
 use crate::ddl::{self, NotCopied};
 use crate::error::Result;
@@ -53,7 +54,7 @@ pub async fn plan_large_objects(source: &mut Connection) -> Result<Option<(Relat
     Ok(Some((relation, parts)))
 }
 
-/// Copies the large objects of one part inside the open transaction of `target` and marks it done there; the caller commits.
+/// Copies the large objects of one part inside the open transaction of `target`; the caller marks it done there, and commits.
 pub(super) async fn copy_part(
     part: &Part,
     options: &ddl::Options,
@@ -61,7 +62,7 @@ pub(super) async fn copy_part(
     source: &mut Connection,
     target: &mut Connection,
     progress: &Progress,
-) -> Result<u64> {
+) -> Result<Copied> {
     let _active = progress.begin("copy large objects".to_owned());
     let objects =
         catalog::large_object::read_large_objects(source, part.lower.unwrap_or(0), part.upper.unwrap_or(0))
@@ -74,8 +75,8 @@ pub(super) async fn copy_part(
     }
     decorate(&objects, options, target).await?;
     progress.add_bytes(part.bytes);
-    target.execute(&state::finish_part(part, snapshot, objects.len() as u64, bytes)).await?;
-    Ok(objects.len() as u64)
+    let rows = objects.len() as u64;
+    Ok(Copied { rows, finish: state::finish_part(part, snapshot, rows, bytes) })
 }
 
 /// Brings the large objects of the target in line with the source's, in one transaction: those whose contents differ are written again, new

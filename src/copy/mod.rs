@@ -33,7 +33,7 @@ pub use failures::{Failures, Policy};
 pub use finish::analyze;
 pub use large_object::{plan_large_objects, refresh_large_objects};
 pub use plan::{PlannedRelation, SplitRule, plan_relation};
-pub use relay::{Relayed, relay};
+pub use relay::{RelayError, Relayed, Transfer, relay};
 pub use schedule::{Schedule, Tables};
 pub use sequence::copy_sequences;
 pub use snapshot::{Snapshot, join};

@@ -1,7 +1,9 @@
-//! One part: the two COPY statements, and the transaction around them.
+//! Parts of tables: the two COPY statements of each, and what is written down of it.
+
+use std::collections::VecDeque;
 
 use super::format::CopyFormat;
-use super::relay::relay;
+use super::relay::{RelayError, Transfer, relay};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::schema::table::{RelationName, Table};
@@ -81,6 +83,10 @@ impl TableJob {
             format!("COPY {table}{columns} FROM STDIN WITH ({options})")
         }
     }
+
+    fn transfer(&self, part: &Part) -> Transfer {
+        Transfer { out: self.copy_out(part), into: self.copy_in(part), what: format!("copy {}", self.name()) }
+    }
 }
 
 fn range(column: &str, part: &Part, value: impl Fn(i64) -> String) -> String {
@@ -90,22 +96,47 @@ fn range(column: &str, part: &Part, value: impl Fn(i64) -> String) -> String {
     if bounds.is_empty() { String::new() } else { format!("WHERE {}", bounds.join(" AND ")) }
 }
 
-/// Copies one part inside the open transaction of `target` and marks it done there; the caller commits. The number of rows.
-pub(super) async fn copy_part(
-    job: &TableJob,
-    part: &Part,
+/// So many bytes of statements are sent to the source at once.
+const STATEMENTS: usize = 64 << 10;
+
+/// A part that has been copied inside a transaction that is still open.
+#[derive(Debug)]
+pub(super) struct Copied {
+    /// Rows that were copied.
+    pub(super) rows: u64,
+    /// The statement that marks the part as done.
+    pub(super) finish: String,
+}
+
+/// Transfer parts inside the open transaction of `target`; the caller marks them done there, and commits.
+pub(super) async fn copy_parts(
+    parts: &[(&TableJob, &Part)],
     snapshot: pgstream_proto::lsn::Lsn,
     source: &mut Connection,
     target: &mut Connection,
     progress: &Progress,
-) -> Result<u64> {
-    let _active = progress.begin(format!("copy {}", job.name()));
-    let relayed = relay(source, &job.copy_out(part), target, &job.copy_in(part), progress)
-        .await
-        .map_err(|e| explain(e, job))?;
-    let finish = state::finish_part(part, snapshot, relayed.rows, relayed.bytes);
-    target.execute(&finish).await?;
-    Ok(relayed.rows)
+) -> Result<Vec<Copied>> {
+    let mut copied = Vec::with_capacity(parts.len());
+    let mut waiting: VecDeque<Transfer> = parts.iter().map(|(job, part)| job.transfer(part)).collect();
+    while let Some(first) = waiting.pop_front() {
+        let mut room = STATEMENTS.saturating_sub(first.out.len());
+        let mut copies = vec![first];
+        while waiting.front().is_some_and(|next| next.out.len() <= room) {
+            copies.extend(waiting.pop_front().inspect(|next| room -= next.out.len()));
+        }
+        let these = &parts[copied.len()..];
+        let relayed = relay(source, target, &copies, progress).await.map_err(
+            |RelayError { index, error }| match these.get(index) {
+                Some((job, _)) => explain(error, job),
+                None => error,
+            },
+        )?;
+        copied.extend(these.iter().zip(relayed).map(|((_, part), relayed)| Copied {
+            rows: relayed.rows,
+            finish: state::finish_part(part, snapshot, relayed.rows, relayed.bytes),
+        }));
+    }
+    Ok(copied)
 }
 
 fn explain(error: Error, job: &TableJob) -> Error {

@@ -13,7 +13,7 @@ use super::elsewhere;
 use super::failures::Failures;
 use super::format::CopyFormat;
 use super::large_object;
-use super::part::{SMALL, SMALL_PARTS, TableJob, copy_part};
+use super::part::{SMALL, SMALL_PARTS, TableJob, copy_parts};
 use super::schedule::{Schedule, Work};
 use super::snapshot::{self, Snapshot};
 use crate::catalog::activity;
@@ -337,21 +337,25 @@ async fn move_rows(copy: &Copy, holder: Option<&Holder>, sessions: &Mutex<Vec<Ca
             locked(sessions).push(snapshot.connection().canceller());
         }
         let source = held.as_mut().map_or(&mut source, |snapshot| snapshot.connection());
-        let mut rows = Vec::with_capacity(parts.len());
-        for part in &parts {
-            let copied = if part.relation == LARGE_OBJECTS {
-                large_object::copy_part(part, &copy.ddl, copy.offer.lsn, source, &mut target, &copy.progress)
-                    .await?
-            } else {
-                let job = copy.tables.get(&part.relation).ok_or_else(|| missing(part))?;
-                copy_part(job, part, copy.offer.lsn, source, &mut target, &copy.progress).await?
-            };
-            rows.push(copied);
+        let (objects, rows): (Vec<&Part>, Vec<&Part>) =
+            parts.iter().partition(|part| part.relation == LARGE_OBJECTS);
+        let mut jobs: Vec<(&TableJob, &Part)> = Vec::with_capacity(rows.len());
+        for part in &rows {
+            jobs.push((copy.tables.get(&part.relation).ok_or_else(|| missing(part))?, part));
         }
-        fault::step("part commit", target.execute("COMMIT")).await?;
-        for (part, rows) in parts.iter().zip(rows) {
+        let mut copied = copy_parts(&jobs, copy.offer.lsn, source, &mut target, &copy.progress).await?;
+        for part in &objects {
+            let (content, lsn) = (&copy.ddl, copy.offer.lsn);
+            copied.push(
+                large_object::copy_part(part, content, lsn, source, &mut target, &copy.progress).await?,
+            );
+        }
+        let mut commit: Vec<&str> = copied.iter().map(|copied| copied.finish.as_str()).collect();
+        commit.push("COMMIT");
+        fault::step("part commit", async { target.pipeline(&commit).await.map_err(Error::from) }).await?;
+        for (part, copied) in rows.iter().chain(&objects).zip(&copied) {
             if copy.part_is_done(part) {
-                copy.progress.add_part(rows);
+                copy.progress.add_part(copied.rows);
             }
         }
     }

@@ -557,7 +557,7 @@ impl Run<'_> {
         let tables = tables
             .into_iter()
             .filter(|(relation, _, _)| relation.oid != state::LARGE_OBJECTS)
-            .map(|(relation, _, _)| (relation.schema, relation.name))
+            .map(|(relation, _, _)| relation)
             .collect();
         copy::analyze(&self.options.target, tables, self.options.jobs, self.progress, self.stop).await
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use bytes::{Bytes, BytesMut};
 use pgstream_proto::backend::{Message, TransactionStatus};
-use pgstream_proto::frame::{self, Frame, Limits};
+use pgstream_proto::frame::{self, Limits};
 use pgstream_proto::frontend::{self, EncodeError};
 use pgstream_proto::notice::Notice;
 
@@ -174,6 +174,7 @@ impl Connection {
     pub async fn simple(&mut self, sql: &str) -> Result<Vec<Row>> {
         self.begin_exchange()?;
         self.encode(|out| frontend::query(sql, out))?;
+        self.send().await?;
         self.rows_until_ready().await.map_err(|e| e.with_statement(sql))
     }
 
@@ -182,6 +183,7 @@ impl Connection {
         self.begin_exchange()?;
         self.encode(|out| statement(sql, params, out))?;
         frontend::sync(&mut self.outbound);
+        self.send().await?;
         self.rows_until_ready().await.map_err(|e| e.with_statement(sql))
     }
 
@@ -230,33 +232,43 @@ impl Connection {
         }
     }
 
-    /// Starts `COPY … TO STDOUT`. Read the copy to its end, or drop the connection.
-    pub async fn copy_out(&mut self, sql: &str) -> Result<CopyOut<'_>> {
-        self.start_copy(sql, false).await?;
-        Ok(CopyOut::new(self))
-    }
-
-    /// Starts `COPY … FROM STDIN`; `sql` may hold statements before the COPY. Finish the copy, or drop the connection, which undoes it.
-    pub async fn copy_in(&mut self, sql: &str) -> Result<CopyIn<'_>> {
-        self.start_copy(sql, true).await?;
-        Ok(CopyIn::new(self))
-    }
-
-    async fn start_copy(&mut self, sql: &str, inwards: bool) -> Result<()> {
+    /// Runs many statements in one round trip, each a transaction of its own outside a transaction block, and drops their rows: the error of each that failed.
+    ///
+    /// # Errors
+    /// A lost connection.
+    pub async fn each<S: AsRef<str>>(&mut self, statements: &[S]) -> Result<Vec<Option<Error>>> {
         self.begin_exchange()?;
-        self.encode(|out| frontend::query(sql, out))?;
+        for sql in statements {
+            self.encode(|out| statement(sql.as_ref(), &[], out))?;
+            frontend::sync(&mut self.outbound);
+        }
         self.send().await?;
-        loop {
-            match self.receive().await? {
-                Message::CopyInResponse(_) if inwards => return Ok(()),
-                Message::CopyOutResponse(_) if !inwards => return Ok(()),
-                Message::CommandComplete(_) => {}
-                Message::ErrorResponse(notice) => {
-                    return Err(self.fail(self.reported(notice)).await.with_statement(sql));
-                }
-                other => return Err(self.unexpected(&other)),
+        let mut outcomes = Vec::with_capacity(statements.len());
+        for sql in statements {
+            self.go_on();
+            let failed = self.rows_until_ready().await.err().map(|e| e.with_statement(sql.as_ref()));
+            match failed {
+                Some(error) if self.busy => return Err(error),
+                outcome => outcomes.push(outcome),
             }
         }
+        self.busy = false;
+        Ok(outcomes)
+    }
+
+    /// Starts these statements `COPY … TO STDOUT`, one after the other. Read each copy to its end, or drop the connection.
+    pub async fn copy_out<S: AsRef<str>>(&mut self, statements: &[S]) -> Result<CopyOut<'_>> {
+        self.begin_exchange()?;
+        for sql in statements {
+            self.encode(|out| frontend::query(sql.as_ref(), out))?;
+        }
+        self.send().await?;
+        Ok(CopyOut::new(self, statements.len()))
+    }
+
+    /// For statements `COPY … FROM STDIN`. Finish it, or drop the connection, which undoes the copies.
+    pub fn copy_in(&mut self) -> CopyIn<'_> {
+        CopyIn::new(self)
     }
 
     /// Runs a replication command that is answered by CopyBothResponse.
@@ -289,12 +301,20 @@ impl Connection {
         Ok(())
     }
 
+    /// The exchange goes on: more is to be read.
+    pub(super) fn go_on(&mut self) {
+        self.busy = true;
+    }
+
     pub(super) fn end_exchange(&mut self, status: TransactionStatus) {
         self.status = status;
         self.busy = false;
     }
 
-    fn encode(&mut self, write: impl FnOnce(&mut BytesMut) -> Result<(), EncodeError>) -> Result<()> {
+    pub(super) fn encode(
+        &mut self,
+        write: impl FnOnce(&mut BytesMut) -> Result<(), EncodeError>,
+    ) -> Result<()> {
         write(&mut self.outbound).map_err(|e| {
             // Nothing of the exchange has been sent, so the session stays usable.
             self.outbound.clear();
@@ -347,14 +367,11 @@ impl Connection {
         None
     }
 
-    async fn frame(&mut self) -> Result<Frame> {
+    /// The next message that belongs to the exchange; notices go to tracing, settings are remembered.
+    pub(super) async fn receive(&mut self) -> Result<Message> {
         loop {
-            match frame::split(&mut self.inbound, &Limits::SESSION) {
-                Ok(Some(frame)) => return Ok(frame),
-                Ok(None) => {}
-                Err(e) => {
-                    return Err(Error::connection(format!("protocol violation by the {}: {e}", self.side)));
-                }
+            if let Some(message) = self.arrived()? {
+                return Ok(message);
             }
             if let Err(e) = self.stream.fill(&mut self.inbound).await {
                 return Err(self.lost(&e));
@@ -362,19 +379,23 @@ impl Connection {
         }
     }
 
-    /// The next message that belongs to the exchange; notices go to tracing, settings are remembered.
-    pub(super) async fn receive(&mut self) -> Result<Message> {
-        loop {
-            let frame = self.frame().await?;
-            let message = Message::parse(frame)
-                .map_err(|e| Error::connection(format!("protocol violation by the {}: {e}", self.side)))?;
+    /// As [`receive`](Self::receive), of what has been taken in; `None` when there is no whole message.
+    pub(super) fn arrived(&mut self) -> Result<Option<Message>> {
+        let side = self.side;
+        let violation =
+            |e: &dyn std::fmt::Display| Error::connection(format!("protocol violation by the {side}: {e}"));
+        while let Some(frame) =
+            frame::split(&mut self.inbound, &Limits::SESSION).map_err(|e| violation(&e))?
+        {
+            let message = Message::parse(frame).map_err(|e| violation(&e))?;
             match message {
                 Message::NoticeResponse(_)
                 | Message::ParameterStatus { .. }
                 | Message::NotificationResponse { .. } => self.aside(message)?,
-                message => return Ok(message),
+                message => return Ok(Some(message)),
             }
         }
+        Ok(None)
     }
 
     /// Takes a message that may come at any time: notices go to tracing, settings are remembered.
@@ -391,7 +412,6 @@ impl Connection {
     }
 
     async fn rows_until_ready(&mut self) -> Result<Vec<Row>> {
-        self.send().await?;
         let mut rows = Vec::new();
         loop {
             match self.receive().await? {

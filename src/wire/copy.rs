@@ -8,21 +8,35 @@ use pgstream_proto::frontend;
 use super::Connection;
 use crate::error::{Error, Result};
 
-/// A running `COPY … TO STDOUT`.
+/// Statements `COPY … TO STDOUT` that were asked for together, and run one after the other.
 #[derive(Debug)]
 pub struct CopyOut<'a> {
     connection: &'a mut Connection,
+    /// Copies whose end has not been read.
+    left: usize,
     /// Bytes of the current CopyData frame that are still to come.
     rest_of_frame: usize,
     rows: u64,
 }
 
 impl<'a> CopyOut<'a> {
-    pub(super) fn new(connection: &'a mut Connection) -> CopyOut<'a> {
-        CopyOut { connection, rest_of_frame: 0, rows: 0 }
+    pub(super) fn new(connection: &'a mut Connection, copies: usize) -> CopyOut<'a> {
+        CopyOut { connection, left: copies, rest_of_frame: 0, rows: 0 }
     }
 
-    /// The next piece of the copy: CopyData frames with their headers, in large pieces of whatever has arrived. A frame may
+    /// Waits until the next copy begins. Not cancel safe.
+    ///
+    /// # Errors
+    /// What the server reported; the copies behind this one fail with it.
+    pub async fn begin(&mut self) -> Result<()> {
+        match self.connection.receive().await? {
+            Message::CopyOutResponse(_) => Ok(()),
+            Message::ErrorResponse(notice) => Err(self.fail(self.connection.reported(notice)).await),
+            other => Err(self.connection.unexpected(&other)),
+        }
+    }
+
+    /// The next piece of the copy that has begun: CopyData frames with their headers, in large pieces of whatever has arrived. A frame may
     /// be cut anywhere, so that a row of any size passes through a buffer of fixed size. `None` at the end. Not cancel safe.
     pub async fn frames(&mut self) -> Result<Option<Bytes>> {
         loop {
@@ -41,10 +55,13 @@ impl<'a> CopyOut<'a> {
                 Message::CopyDone => {}
                 Message::CommandComplete(tag) => self.rows = tag.rows().unwrap_or(0),
                 Message::ErrorResponse(notice) => {
-                    return Err(self.connection.fail(self.connection.reported(notice)).await);
+                    return Err(self.fail(self.connection.reported(notice)).await);
                 }
                 Message::ReadyForQuery(status) => {
-                    self.connection.end_exchange(status);
+                    self.left -= 1;
+                    if self.left == 0 {
+                        self.connection.end_exchange(status);
+                    }
                     return Ok(None);
                 }
                 // Notices and settings that arrive between rows are taken inside `receive`, and rows may follow them.
@@ -60,12 +77,16 @@ impl<'a> CopyOut<'a> {
         }
     }
 
+    async fn fail(&mut self, error: Error) -> Error {
+        fail(self.connection, self.left, error).await
+    }
+
     /// Is not woken by what arrives until [`frames`](Self::frames) is called.
     pub fn leave_alone(&mut self) -> Result<()> {
         self.connection.stream.leave_alone().map_err(|e| self.connection.lost(&e))
     }
 
-    /// The number of rows that the server counted; known once [`frames`](Self::frames) has given `None`.
+    /// The number of rows of the last copy that the server counted; known once [`frames`](Self::frames) has given `None`.
     pub fn rows(&self) -> u64 {
         self.rows
     }
@@ -101,15 +122,46 @@ impl<'a> CopyOut<'a> {
     }
 }
 
-/// A running `COPY … FROM STDIN`.
+/// Reads on to the end of an exchange of so many queries, of which the first has failed; gives its error back.
+async fn fail(connection: &mut Connection, queries: usize, mut error: Error) -> Error {
+    for _ in 0..queries {
+        connection.go_on();
+        error = connection.fail(error).await;
+        if connection.is_broken() {
+            break;
+        }
+    }
+    error
+}
+
+/// Statements `COPY … FROM STDIN` that run one after the other. Nobody waits for the server between them.
 #[derive(Debug)]
 pub struct CopyIn<'a> {
     connection: &'a mut Connection,
+    /// Copies that were begun.
+    begun: usize,
+    /// Rows of those that the server has ended.
+    rows: Vec<u64>,
+    /// Rows of the statement that it ended last.
+    last: u64,
 }
 
 impl<'a> CopyIn<'a> {
     pub(super) fn new(connection: &'a mut Connection) -> CopyIn<'a> {
-        CopyIn { connection }
+        CopyIn { connection, begun: 0, rows: Vec::new(), last: 0 }
+    }
+
+    /// Starts a copy, the last one having been [ended](Self::end); `sql` may hold statements before the COPY. Not cancel safe.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub async fn begin(&mut self, sql: &str) -> Result<()> {
+        if self.rows.len() == self.begun {
+            self.connection.begin_exchange()?;
+        }
+        self.connection.encode(|out| frontend::query(sql, out))?;
+        self.begun += 1;
+        self.flush().await
     }
 
     /// Sends of a piece of CopyData frames, as [`CopyOut::frames`] gives them, what the server takes at once; the rest stays in `frames`.
@@ -124,10 +176,41 @@ impl<'a> CopyIn<'a> {
     /// Sends a piece of CopyData frames; waits while the server doesn't take more. Not cancel safe.
     ///
     /// # Errors
-    /// What the server reported of the copy so far: it may refuse a row long after the row was sent. The connection is of no more use then.
+    /// What the server reported of the copies so far: it may refuse a row long after the row was sent. The connection is of no more use then.
     pub async fn write(&mut self, mut frames: Bytes) -> Result<()> {
         let connection = &mut *self.connection;
         let written = connection.stream.drain(&mut frames, &mut connection.inbound).await;
+        self.taken(written).await
+    }
+
+    /// Ends the copy that was begun; the server learns it with what is sent next.
+    pub fn end(&mut self) {
+        frontend::copy_done(&mut self.connection.outbound);
+    }
+
+    /// How many copies the server has ended.
+    pub fn ended(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Waits until the server has ended all copies: the number of rows that it counted of each. Not cancel safe.
+    ///
+    /// # Errors
+    /// What the server reported of the copies.
+    pub async fn finish(&mut self) -> Result<Vec<u64>> {
+        self.flush().await?;
+        while self.rows.len() < self.begun {
+            let message = self.connection.receive().await?;
+            if let Err(error) = self.take(message) {
+                return Err(fail(self.connection, self.begun - self.rows.len(), error).await);
+            }
+        }
+        Ok(std::mem::take(&mut self.rows))
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        let connection = &mut *self.connection;
+        let written = connection.stream.drain(&mut connection.outbound, &mut connection.inbound).await;
         self.taken(written).await
     }
 
@@ -140,26 +223,25 @@ impl<'a> CopyIn<'a> {
         if let Err(e) = arrived {
             return Err(connection.last_words().unwrap_or_else(|| connection.lost(&e)));
         }
-        connection.last_words().map_or(Ok(()), Err)
+        while let Some(message) = self.connection.arrived()? {
+            self.take(message)?;
+        }
+        Ok(())
     }
 
-    /// Ends the copy: the number of rows that the server counted.
-    pub async fn finish(self) -> Result<u64> {
-        frontend::copy_done(&mut self.connection.outbound);
-        self.connection.send().await?;
-        let mut rows = 0;
-        loop {
-            match self.connection.receive().await? {
-                Message::CommandComplete(tag) => rows = tag.rows().unwrap_or(0),
-                Message::ErrorResponse(notice) => {
-                    return Err(self.connection.fail(self.connection.reported(notice)).await);
-                }
-                Message::ReadyForQuery(status) => {
+    fn take(&mut self, message: Message) -> Result<()> {
+        match message {
+            Message::CopyInResponse(_) => {}
+            Message::CommandComplete(tag) => self.last = tag.rows().unwrap_or(0),
+            Message::ReadyForQuery(status) if self.rows.len() < self.begun => {
+                self.rows.push(std::mem::take(&mut self.last));
+                if self.rows.len() == self.begun {
                     self.connection.end_exchange(status);
-                    return Ok(rows);
                 }
-                other => return Err(self.connection.unexpected(&other)),
             }
+            Message::ErrorResponse(notice) => return Err(self.connection.reported(notice)),
+            other => return Err(self.connection.unexpected(&other)),
         }
+        Ok(())
     }
 }

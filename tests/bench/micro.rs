@@ -10,7 +10,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use pgstream::config::{Environment, Side, resolve};
-use pgstream::copy::relay;
+use pgstream::copy::{Transfer, relay};
 use pgstream::progress::Progress;
 use pgstream::replication::measure::Batching;
 use pgstream::wire::{Connection, Settings};
@@ -241,9 +241,11 @@ fn relaying(bencher: Bencher<'_, '_>, row: usize) {
     let bytes = BytesCount::new(rows.len());
     let mut from = connect(Side::Source, Box::new(move |socket| source(socket, &rows)));
     let mut to = connect(Side::Target, Box::new(target));
+    let (out, into) = ("COPY t TO STDOUT".to_owned(), "COPY t FROM STDIN".to_owned());
+    let transfers = [Transfer { out, into, what: "copy t".to_owned() }];
     bencher.counter(bytes).counter(ItemsCount::new(MOVED / row)).bench_local(|| {
         let progress = Progress::default();
-        let moved = relay(&mut from, "COPY t TO STDOUT", &mut to, "COPY t FROM STDIN", &progress);
+        let moved = relay(&mut from, &mut to, &transfers, &progress);
         runtime.block_on(moved).expect("the rows are moved")
     });
 }
