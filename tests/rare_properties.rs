@@ -142,9 +142,9 @@ fn labels_and_comments_of_roles_come_along_unless_they_are_not_wanted() {
         command.args(options.iter().copied()).run()
     };
     let comment =
-        "SELECT coalesce(shobj_description(oid, 'pg_authid'), '') FROM pg_roles WHERE rolname = 'keeper'";
+        "SELECT coalesce(shobj_description(oid, 'pg_authid'), 'none') FROM pg_roles WHERE rolname = 'keeper'";
     run("migrate", &["--no-security-labels", "--no-comments"]).expect_code(0);
-    assert_eq!(target.postgres().value(comment), "");
+    assert_eq!(target.postgres().value(comment), "none");
     target.postgres().execute("DROP DATABASE kept; DROP ROLE keeper");
     run("check", &[]).expect_code(0).expect_words(&["warning: security label provider \"guard\""]);
     run("migrate", &[])

@@ -125,15 +125,17 @@ const BASE_TYPE: &str = "WITH RECURSIVE d(type) AS (SELECT a.atttypid UNION ALL 
      SELECT d.type FROM d JOIN pg_catalog.pg_type t ON t.oid = d.type WHERE t.typtype <> 'd'";
 
 /// The equality operator of type `t`: that of its default B-tree or hash operator class, which for arrays, enums, ranges and
-/// composite types is the class of the pseudo-type, and for others may be that of a type with the same bytes.
+/// composite types is the class of the pseudo-type, and for others may be that of a type with the same bytes. The class is chosen first: the planner
+/// would look at the operators of all classes for each column.
 const EQUALITY: &str = "(SELECT pg_catalog.format('OPERATOR(%I.%s)', n.nspname, o.oprname) \
-     FROM pg_catalog.pg_opclass k JOIN pg_catalog.pg_am m ON m.oid = k.opcmethod AND m.amname IN ('btree', 'hash') \
+     FROM (SELECT k.opcfamily, k.opcintype, CASE m.amname WHEN 'btree' THEN 3 ELSE 1 END AS equal \
+       FROM pg_catalog.pg_opclass k JOIN pg_catalog.pg_am m ON m.oid = k.opcmethod AND m.amname IN ('btree', 'hash') \
+       WHERE k.opcdefault AND (k.opcintype = t.oid \
+         OR k.opcintype = pg_catalog.to_regtype(CASE WHEN t.typtype = 'e' THEN 'anyenum' WHEN t.typtype = 'r' THEN 'anyrange' \
+              WHEN t.typtype = 'm' THEN 'anymultirange' WHEN t.typtype = 'c' THEN 'record' WHEN t.typcategory = 'A' THEN 'anyarray' END) \
+         OR EXISTS (SELECT FROM pg_catalog.pg_cast x WHERE x.castsource = t.oid AND x.casttarget = k.opcintype \
+              AND x.castmethod = 'b' AND x.castcontext = 'i')) \
+       ORDER BY k.opcintype = t.oid DESC, m.amname LIMIT 1) k \
      JOIN pg_catalog.pg_amop p ON p.amopfamily = k.opcfamily AND p.amoplefttype = k.opcintype AND p.amoprighttype = k.opcintype \
-       AND p.amopstrategy = CASE m.amname WHEN 'btree' THEN 3 ELSE 1 END \
-     JOIN pg_catalog.pg_operator o ON o.oid = p.amopopr JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace \
-     WHERE k.opcdefault AND (k.opcintype = t.oid \
-       OR k.opcintype = pg_catalog.to_regtype(CASE WHEN t.typtype = 'e' THEN 'anyenum' WHEN t.typtype = 'r' THEN 'anyrange' \
-            WHEN t.typtype = 'm' THEN 'anymultirange' WHEN t.typtype = 'c' THEN 'record' WHEN t.typcategory = 'A' THEN 'anyarray' END) \
-       OR EXISTS (SELECT FROM pg_catalog.pg_cast x WHERE x.castsource = t.oid AND x.casttarget = k.opcintype \
-            AND x.castmethod = 'b' AND x.castcontext = 'i')) \
-     ORDER BY k.opcintype = t.oid DESC, m.amname LIMIT 1)";
+       AND p.amopstrategy = k.equal \
+     JOIN pg_catalog.pg_operator o ON o.oid = p.amopopr JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace)";

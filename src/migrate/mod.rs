@@ -61,7 +61,7 @@ use database::Opened;
 use roles::Roles;
 use scope::Seen;
 pub use sections::Sections;
-use start::Turn;
+use start::{Start, Turn};
 pub use start::{start, wanted};
 
 /// What a migration is asked to do.
@@ -162,15 +162,23 @@ pub struct Outcome {
 /// See the module. The error is also recorded for `status`, if the target can still be reached.
 async fn run(
     options: &Options,
-    turn: Option<Turn>,
-    mut report: Option<Report>,
+    start: Start,
     progress: &Arc<Progress>,
     stop: &CancellationToken,
 ) -> Result<Outcome> {
     let begun = Instant::now();
+    let Start { turn, mut report, target } = start;
     progress.set_phase("connecting");
-    let mut source = Connection::connect(&options.source, Side::Source, &Settings::session()).await?;
-    let mut target = match database::open(&options.target, options.create_database).await? {
+    let settings = Settings::session();
+    let (source, target) =
+        tokio::join!(Connection::connect(&options.source, Side::Source, &settings), async {
+            match target {
+                Some(target) => Ok(Opened::There(target)),
+                None => database::open(&options.target, options.create_database).await,
+            }
+        });
+    let (mut source, target) = (source?, target?);
+    let mut target = match target {
         Opened::There(target) => target,
         Opened::Missing(mut maintenance) => {
             progress.set_phase("creating the database");

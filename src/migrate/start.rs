@@ -28,8 +28,18 @@ pub async fn start(options: &Options, progress: &Arc<Progress>, stop: &Cancellat
         checked = first_check(options, progress, stop) => checked,
         () = stop.cancelled() => Err(Error::stopped()),
     };
-    let (turn, report) = checked.map_err(super::explain_stop)?;
-    super::run(options, turn, report, progress, stop).await
+    super::run(options, checked.map_err(super::explain_stop)?, progress, stop).await
+}
+
+/// What a run begins with.
+pub(super) struct Start {
+    /// Its turn: nobody waits while the check's snapshot is held.
+    pub(super) turn: Option<Turn>,
+    /// What the check found; `None` for a run that resumes, which was checked when it began, and for one that begins anew, which is checked once the place is
+    /// free.
+    pub(super) report: Option<Report>,
+    /// A session of the target database, where that is there.
+    pub(super) target: Option<Connection>,
 }
 
 /// One of the databases that are copied at the same time.
@@ -47,13 +57,8 @@ async fn turn(options: &Options, progress: &Progress, stop: &CancellationToken) 
     }
 }
 
-/// The check before the first run touches anything; a run that resumes was checked when it began, and one that begins anew is checked
-/// once the place is free. With it the run's turn, as nobody waits while a snapshot of the check's is held.
-async fn first_check(
-    options: &Options,
-    progress: &Progress,
-    stop: &CancellationToken,
-) -> Result<(Option<Turn>, Option<Report>)> {
+/// The check before the first run touches anything.
+async fn first_check(options: &Options, progress: &Progress, stop: &CancellationToken) -> Result<Start> {
     let turn = turn(options, progress, stop).await?;
     progress.set_phase("checking");
     let (mut target, missing) = match database::open(&options.target, options.create_database).await? {
@@ -65,13 +70,18 @@ async fn first_check(
         options.sections.refuse_unbegun()?;
     }
     if begun {
-        target.close().await;
-        return Ok((turn, None));
+        return Ok(Start { turn, report: None, target: Some(target) });
     }
     let mut source = Connection::connect(&options.source, Side::Source, &Settings::session()).await?;
     let report = refuse(options, (&mut source, &mut target), missing, progress, stop).await?;
-    tokio::join!(source.close(), target.close());
-    Ok((turn, Some(report)))
+    source.close().await;
+    let target = if missing {
+        target.close().await;
+        None
+    } else {
+        Some(target)
+    };
+    Ok(Start { turn, report: Some(report), target })
 }
 
 /// Makes the same check as `pgstream check`: the error of what stands in the way, or the report, with its warnings shown. `missing` says that the
