@@ -27,7 +27,7 @@ pub(super) const WAITING: usize = 16 << 20;
 /// a message that finds the receive window open costs it, and us, some ten times what one costs that joins those which wait for the
 /// window to open. So the window is left to close, and what has gathered behind it comes in large pieces.
 const PAUSE: Duration = Duration::from_millis(10);
-const WORTH_WAKING: usize = 64 << 10;
+const WORTH_WAKING: usize = 32 << 10;
 
 /// How far the stream is behind the source then, in microseconds.
 pub(super) const BEHIND: i64 = 500_000;

@@ -23,7 +23,7 @@ impl Canceller {
         let mut outbound = BytesMut::new();
         frontend::cancel_request(self.pid, &self.key, &mut outbound)
             .map_err(|e| Error::connection(format!("could not send a cancel request: {e}")))?;
-        let mut socket = connect::open(&self.config, &self.endpoint).await?;
+        let mut socket = connect::open(&self.config, &self.endpoint, false).await?;
         let mut inbound = BytesMut::new();
         let sent = socket.stream.drain(&mut outbound, &mut inbound).await;
         // The server closes the socket once it has handled the request.

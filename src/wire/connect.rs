@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use pgstream_proto::auth::{AuthError, Login};
@@ -261,8 +261,8 @@ async fn within<T>(limit: Option<Duration>, work: impl Future<Output = Result<T>
     }
 }
 
-/// Connects the socket and encrypts it as the endpoint says.
-pub(super) async fn open(config: &Config, endpoint: &Endpoint) -> Result<Opened> {
+/// Connects the socket and encrypts it as the endpoint says. What a server sends that `gathers` is read now and then, see [`narrow`].
+pub(super) async fn open(config: &Config, endpoint: &Endpoint, gathers: bool) -> Result<Opened> {
     let refused = |e: std::io::Error| Error::connection(io_reason(&e));
     let mut tcp = match &endpoint.place {
         Place::Unix(path) => {
@@ -283,7 +283,15 @@ pub(super) async fn open(config: &Config, endpoint: &Endpoint) -> Result<Opened>
             }
             return Ok(Opened { stream: Stream::Unix(socket.into()), server_end_point: None });
         }
-        Place::Tcp(address) => TcpStream::connect(address).await.map_err(refused)?,
+        Place::Tcp(address) => {
+            let begun = Instant::now();
+            let tcp = TcpStream::connect(address).await.map_err(refused)?;
+            // One round trip, in which no process of the server has a part.
+            if gathers && begun.elapsed() <= NEAR {
+                narrow(&tcp).map_err(refused)?;
+            }
+            tcp
+        }
     };
     tune(&tcp, config).map_err(refused)?;
     let direct = config.tls.negotiation == SslNegotiation::Direct;
@@ -353,6 +361,19 @@ fn tune(tcp: &TcpStream, config: &Config) -> std::io::Result<()> {
     Ok(())
 }
 
+/// A server is near when a connection to it is there within this time.
+const NEAR: Duration = Duration::from_millis(1);
+
+/// What a near server may have sent and we have not read, in bytes.
+const NEAR_WINDOW: usize = 64 << 10;
+
+/// Keeps the receive window small. A walsender sends each message by itself, which costs it ten times less where the window is closed and the message joins
+/// those which wait; so the stream is read now and then ([`Settings::replication`]), and between these times the window has to close soon. Left
+/// to itself, it grows until it never does. A far server needs it wide, as what fits into it is all that one round trip brings.
+fn narrow(tcp: &TcpStream) -> std::io::Result<()> {
+    SockRef::from(tcp).set_recv_buffer_size(NEAR_WINDOW)
+}
+
 /// Sends SSLRequest and reads the one byte of the answer, and no byte more: what follows belongs to the encrypted
 /// stream, and anything sent before it could have been slipped in by a third party (CVE-2021-23222).
 async fn ask_for_tls(tcp: &mut TcpStream) -> Result<bool> {
@@ -371,7 +392,8 @@ async fn ask_for_tls(tcp: &mut TcpStream) -> Result<bool> {
 }
 
 async fn log_in(config: &Config, side: Side, settings: &Settings, endpoint: Endpoint) -> Result<Connection> {
-    let Opened { mut stream, server_end_point } = open(config, &endpoint).await?;
+    let gathers = settings.is_replication();
+    let Opened { mut stream, server_end_point } = open(config, &endpoint, gathers).await?;
     let broken = |e: std::io::Error| match e.kind() {
         std::io::ErrorKind::UnexpectedEof => Error::connection("server closed the connection unexpectedly"),
         _ => Error::connection(io_reason(&e)),

@@ -55,6 +55,11 @@ impl Settings {
         Settings { replication: true }
     }
 
+    /// Whether the session is a walsender's.
+    pub(super) fn is_replication(&self) -> bool {
+        self.replication
+    }
+
     /// The startup packet's parameters for a server of this side, besides user, database and application name.
     pub(super) fn parameters(&self, side: Side, config: &Config) -> Vec<(&'static str, Cow<'static, str>)> {
         let mut parameters = vec![("client_encoding", Cow::from("UTF8"))];

@@ -255,6 +255,7 @@ class Bench:
         """Receives the backlog from a slot of its own, in the form and the rhythm of pgstream, and looks at nothing but the last commit."""
         begun = time.monotonic()
         with socket.create_connection(("127.0.0.1", self.servers.source.port)) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 10)
             parameters = b"user\0postgres\0database\0bench\0replication\0database\0application_name\0discard\0\0"
             connection.sendall(struct.pack("!ii", 8 + len(parameters), 3 << 16) + parameters)
             version = "'2', streaming 'on'" if int(self.servers.source.major) >= 14 else "'1'"
@@ -268,7 +269,7 @@ class Bench:
                     raise Failure(f"the source ended the stream: {end[-300:]!r}")
                 end = end[-64:] + received
                 # As pgstream does: a source that sends to a reader who never pauses pays for each message alone.
-                if len(received) < 64 << 10:
+                if len(received) < 32 << 10:
                     time.sleep(0.01)
             seconds = time.monotonic() - begun
         self.wait_until_idle()
