@@ -21,6 +21,7 @@ use crate::catalog::builtin::Use;
 use crate::catalog::facts::Server;
 use crate::catalog::surroundings::Surroundings;
 use crate::config::SslMode;
+use crate::copy::Workers;
 use crate::ddl::{self, Dangling, Plan};
 use crate::error::{Error, ErrorKind, Result};
 use crate::replication::{self, MissingIdentity, Obstacle};
@@ -121,8 +122,8 @@ pub struct Facts {
     pub unreadable: Vec<Unreadable>,
     /// Large objects that the source's role can't read.
     pub unreadable_large_objects: u64,
-    /// Sessions that the copy opens to each server at the same time.
-    pub sessions: u64,
+    /// Sessions that the copy opens at the same time, to the source and to the target.
+    pub sessions: [u64; 2],
     /// Large objects of the source whose OIDs are taken on the target.
     pub taken_large_objects: u64,
     /// How the database is to be moved.
@@ -212,8 +213,8 @@ const CHECKS: &[fn(&Facts) -> Vec<Finding>] = &[
 pub struct Wanted<'a> {
     /// What of the schema is copied.
     pub ddl: &'a ddl::Options,
-    /// Copying workers.
-    pub jobs: usize,
+    /// Workers of the copy.
+    pub workers: Workers,
     /// How the database is moved.
     pub method: Method,
     /// What is done about tables without replica identity.
@@ -298,6 +299,13 @@ pub fn refusal(findings: &[Finding]) -> Option<Error> {
             error.with_hint("Run pgstream check with the same options to see all findings with their hints.")
         }
     })
+}
+
+/// Besides the workers', each server has the run's own session; the source has one that keeps the snapshot, the target one that sees how far indexes are. Those that
+/// the copy goes without where there is no room don't count.
+fn sessions(workers: Workers) -> [u64; 2] {
+    let (rows, items) = (workers.jobs.max(1) as u64, workers.index_jobs.max(1) as u64);
+    [rows + 2, rows + items + 2]
 }
 
 fn is_verified(session: &Connection) -> bool {
@@ -408,7 +416,7 @@ async fn read(from: &mut Connection, target: &mut Connection, wanted: &Wanted<'_
         dangling,
         present: present.names(),
         options: options.clone(),
-        sessions: wanted.jobs as u64 + 2,
+        sessions: sessions(wanted.workers),
         taken_large_objects,
         method: wanted.method,
         obstacles,
