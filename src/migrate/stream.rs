@@ -27,8 +27,8 @@ use crate::fault;
 use crate::progress::Progress;
 use crate::replication::spool::{self, Spooling};
 use crate::replication::{
-    self, Changes, CreatedSlot, Ended, Filter, PartRule, PublishedTable, SlotRequest, SnapshotRule,
-    TriggerRole,
+    self, Changes, CreatedSlot, Ended, Filter, Following, PartRule, PublishedTable, SlotRequest,
+    SnapshotRule, TriggerRole,
 };
 use crate::schema::table::Table;
 use crate::schema::trigger::{Enabled, Rule, Trigger};
@@ -179,12 +179,19 @@ impl Run<'_> {
             own: target.pid(),
             superseded: superseded.clone(),
         };
-        let _watcher = AbortOnDropHandle::new(tokio::spawn(watcher.run()));
-        tokio::select! {
-            ended = self.follow_until(target, migration, asked, &enough) => ended,
-            // What was under way is undone with its session, and is for the other to do.
-            () = superseded.cancelled() => Ok(Ended::Reached(self.progress.stream().snapshot().durable)),
-        }
+        let mut following = self.begin_following(target, migration, asked, &enough).await?;
+        let watcher = AbortOnDropHandle::new(tokio::spawn(watcher.run()));
+        let ended = tokio::select! {
+            ended = following.ended() => ended,
+            () = superseded.cancelled() => {
+                // What was under way is for the other to do.
+                following.abandon().await;
+                Ok(Ended::Reached(self.progress.stream().snapshot().durable))
+            }
+        };
+        watcher.abort();
+        let _ = watcher.await;
+        ended
     }
 
     /// Applies the stream up to what `until` says.
@@ -195,6 +202,16 @@ impl Run<'_> {
         until: watch::Receiver<Option<Lsn>>,
         stop: &CancellationToken,
     ) -> Result<Ended> {
+        self.begin_following(target, migration, until, stop).await?.ended().await
+    }
+
+    async fn begin_following(
+        &self,
+        target: &mut Connection,
+        migration: &Migration,
+        until: watch::Receiver<Option<Lsn>>,
+        stop: &CancellationToken,
+    ) -> Result<Following> {
         let (slot, publication) = names(migration)?;
         let options = self.options;
         let mut follow = replication::Options::new(
@@ -207,7 +224,8 @@ impl Run<'_> {
         follow.spill_directory.clone_from(&options.spill_directory);
         follow.spool.clone_from(&options.spool);
         let filter = filter(target).await?;
-        replication::follow(follow, filter, until, stop.clone(), self.progress.stream().clone()).await
+        let progress = self.progress.stream().clone();
+        Ok(Following::begin(follow, filter, until, stop.clone(), progress))
     }
 
     /// Takes a relation's rows away, so that the next walk through the phases copies them again. The table stays as it is, indexes and all.
