@@ -168,3 +168,25 @@ fn the_way_to_a_server_on_another_host_is_to_be_encrypted() {
     let found = findings(Pgstream::between("check", &source, &target), "way to the source");
     assert_eq!(found, Vec::<String>::new());
 }
+
+#[test]
+fn a_target_must_have_room_for_those_who_make_indexes_too() {
+    let source = server(15).create_database("source");
+    let cluster = Cluster::start(15, &Options::default());
+    let target = cluster.create_database("target");
+    let name = target.quoted_name();
+    target.execute(&format!("CREATE ROLE plain LOGIN; GRANT CREATE ON DATABASE {name} TO plain"));
+    let check = |limit: u32| {
+        target.execute(&format!("ALTER ROLE plain CONNECTION LIMIT {limit}"));
+        let uri = cluster.uri_as("plain", None, target.name());
+        let command = Pgstream::new("check").args(["--source", &source.uri(), "--target", &uri]);
+        findings(command.args(["--jobs", "4", "--method", "copy"]), "target")
+    };
+    // The check has one itself.
+    expect(
+        &check(10),
+        &["warning: there is room for 9 more sessions, and the copy opens 10", "--jobs and --index-jobs"],
+    );
+    let enough = check(11);
+    assert!(!enough.iter().any(|finding| finding.contains("more sessions")), "{enough:#?}");
+}

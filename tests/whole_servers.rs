@@ -208,9 +208,12 @@ fn streams_of_a_whole_server_are_cut_over_together() {
         create(&source, name, "");
         fill(&source.database(name), 100);
     }
-    let running = between("migrate", &source, &target)
-        .args(["--exclude-database", "postgres", "--database-jobs", "1"])
-        .spawn();
+    let migrate = || {
+        between("migrate", &source, &target)
+            .args(["--exclude-database", "postgres", "--database-jobs", "1", "--json"])
+            .spawn()
+    };
+    let running = migrate();
     let status = || {
         Pgstream::new("status").args(["--target", &target.uri("postgres"), "--all-databases", "--json"]).run()
     };
@@ -229,7 +232,14 @@ fn streams_of_a_whole_server_are_cut_over_together() {
         assert!(begun.elapsed().as_secs() < 100, "{now:?}");
         std::thread::sleep(std::time::Duration::from_millis(200));
     }
+    running.signal("INT");
+    let stopped = object(&running.wait().expect_code(4).stdout);
+    assert_eq!(stopped["migration"]["method"], "replication", "{stopped:#}");
+    let details = stopped["migration_detail"].as_array().expect("a list");
+    let went_on = |one: &Value| one["method"] == "replication" && one["stopped"] == true;
+    assert!(details.len() == 3 && details.iter().all(went_on), "{stopped:#}");
     source.database("two").execute("INSERT INTO numbers VALUES (0, 'late')");
+    let running = migrate();
     let cutover = between("cutover", &source, &target).args(["--json"]).run().expect_code(0);
     assert_eq!(object(&cutover.stdout)["migration"]["status"], "done");
     running.wait().expect_code(0);

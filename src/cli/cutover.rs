@@ -7,7 +7,7 @@ use super::args::{self, Cutover};
 use super::migrate::{base, report};
 use super::{Context, Outcome, dashboard, metrics, server, view};
 use crate::error::Result;
-use crate::migrate::server::{Moved, ServerOutcome, each, for_database};
+use crate::migrate::server::{ServerOutcome, each, for_database, moved};
 use crate::migrate::{Method, Options, cutover};
 use crate::progress::Progress;
 
@@ -68,6 +68,6 @@ async fn all(
         }
     })
     .await;
-    let databases = results.into_iter().map(|(name, result)| Moved { name, result }).collect();
+    let databases = moved(results, &options.target).await;
     Ok(ServerOutcome { databases, passed_over: migrated.passed_over, elapsed: begun.elapsed() })
 }

@@ -92,7 +92,7 @@ pub(super) fn report(context: &Context<'_>, options: &Options, outcome: ServerOu
         ui.warning(&format!("not on the target as on the source: {}: {reason}", role.item.key()), None);
     }
     let mut text = passwords(made);
-    for Moved { name, result } in outcome.databases {
+    for Moved { name, result, .. } in outcome.databases {
         match result {
             Ok(outcome) => {
                 for left in &outcome.omissions {
@@ -154,17 +154,17 @@ fn total(outcome: &ServerOutcome, made: &[Made]) -> Outcome {
 fn detail(moved: &Moved) -> Value {
     match &moved.result {
         Ok(outcome) => object(&moved.name, outcome),
-        Err(error) => failed(&moved.name, error),
+        Err(error) => failed(moved, error),
     }
 }
 
-fn failed(name: &str, error: &Error) -> Value {
+fn failed(moved: &Moved, error: &Error) -> Value {
     json!({
-        "dbname": name,
+        "dbname": moved.name,
         "error": error.to_string(),
         "detail": error.detail(),
         "hint": error.hint(),
-        "method": "",
+        "method": moved.method,
         "status": "failed",
         "stopped": error.kind() == ErrorKind::Stopped,
     })

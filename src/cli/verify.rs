@@ -144,7 +144,7 @@ struct Compared {
 impl Compared {
     fn text(&self) -> String {
         let (report, options) = (&self.report, &self.wanted);
-        let mut text: String = report.differences.iter().map(lines).collect();
+        let mut text: String = report.differences.iter().chain(&report.until_cutover).map(lines).collect();
         let mut compared = Vec::new();
         if options.schema {
             compared.push(size::count(report.items, "definition", "definitions"));
@@ -187,6 +187,7 @@ impl Compared {
             "sequences": report.sequences,
             "large_objects": report.large_objects,
             "together": report.together.iter().map(|one| json!({ "object": one.object, "partitions": one.partitions })).collect::<Vec<_>>(),
+            "until_cutover": report.until_cutover.iter().map(|one| json!({ "object": one.object, "what": one.what })).collect::<Vec<_>>(),
             "differences": report.differences.iter().map(difference).collect::<Vec<_>>(),
         })
     }

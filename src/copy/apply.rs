@@ -29,8 +29,8 @@ pub(super) const BATCH: usize = 100;
 /// After so many failures the rest is made one by one: a batch that fails is work done twice.
 const PATIENCE: usize = 3;
 
-/// Begins a transaction that makes items.
-const BEGIN: [&str; 2] = ["BEGIN", "SET LOCAL synchronous_commit = off"];
+/// Begins a transaction of a worker: of parts, whose rows commit together with theirs in the state tables, or of items.
+pub(super) const BEGIN: [&str; 2] = ["BEGIN", "SET LOCAL synchronous_commit = off"];
 
 /// Settings of a session that makes items: bodies of functions may name what is made later.
 pub(super) const SESSION: &[&str] = &["SET check_function_bodies = off", "SET client_min_messages = warning"];

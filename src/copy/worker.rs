@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::apply::apply_items;
+use super::apply::{BEGIN, apply_items};
 use super::elsewhere;
 use super::failures::Failures;
 use super::format::CopyFormat;
@@ -308,7 +308,7 @@ async fn move_rows(copy: &Copy, holder: Option<&Holder>, sessions: &Mutex<Vec<Ca
     // Relations that only the holder can still read.
     let mut left = HashSet::new();
     loop {
-        target.execute("BEGIN").await?;
+        target.pipeline(&BEGIN).await?;
         let parts = state::claim(&mut target, copy.offer.run, &left, SMALL, SMALL_PARTS).await?;
         if parts.is_empty() {
             target.execute("ROLLBACK").await?;
@@ -410,11 +410,9 @@ fn missing(part: &Part) -> Error {
         .with_hint("It was dropped since the migration began: start anew with --restart.")
 }
 
-/// A session of the target that works for the run, and doesn't wait for the disk: a part or an item is committed together with its row in the state tables, so
-/// that a crash loses both or none, and the change of phase that follows is durable.
+/// A session of the target that works for the run.
 pub(super) async fn session(target: &Config) -> Result<Connection> {
     let mut session = Connection::connect(target, Side::Target, &Settings::session()).await?;
-    session.execute("SET synchronous_commit = off").await?;
     state::join_run(&mut session).await?;
     Ok(session)
 }

@@ -298,6 +298,11 @@ impl Item {
         self
     }
 
+    /// Whether it may act on the changes of a stream that are applied; then it is made at the cutover, if it wasn't before.
+    pub fn acts_on_changes(&self) -> bool {
+        matches!(self.kind, "FK CONSTRAINT" | "TRIGGER" | "RULE")
+    }
+
     /// What the state table and messages call the item: `TABLE "public"."film"`-like, stable between runs.
     pub fn key(&self) -> String {
         match &self.schema {

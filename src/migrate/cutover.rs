@@ -18,7 +18,7 @@ use pgstream_proto::lsn::Lsn;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::stream::{acts_on_changes, names};
+use super::stream::names;
 use super::{Ended, Method, Options, Outcome, Run, outcome, refuse_other_source, remaining, scope};
 use crate::catalog::server;
 use crate::config::Side;
@@ -293,7 +293,7 @@ impl Run<'_> {
         let made = state::items(target).await?;
         let held: Vec<_> = remaining(plan, Section::PostData, &made)
             .into_iter()
-            .filter(|item| acts_on_changes(item))
+            .filter(|item| item.acts_on_changes())
             .collect();
         copy::apply_items(target, &held, &Failures::default(), self.progress).await.map(drop)
     }

@@ -13,9 +13,10 @@ use super::check::{self, Finding, Limits, Severity};
 use super::{Options, Outcome};
 use crate::catalog::cluster;
 use crate::config::{Config, Side};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
 use crate::sql::ident;
+use crate::state;
 use crate::wire::{Connection, Settings};
 
 /// Databases that providers of managed servers keep for themselves.
@@ -99,8 +100,33 @@ pub async fn list(config: &Config, side: Side, exclude: &[String]) -> Result<Lis
 pub struct Moved {
     /// Its name.
     pub name: String,
+    /// `copy` or `replication`; empty where the target doesn't say.
+    pub method: String,
     /// How its migration ended.
     pub result: Result<Outcome>,
+}
+
+impl Moved {
+    /// What came of the database of that name: where it has not ended well, the method is that of the target's state.
+    pub async fn of(name: String, result: Result<Outcome>, target: &Config) -> Moved {
+        let method = match &result {
+            Ok(outcome) => outcome.method.clone(),
+            // Not to wait for a server that is away once more.
+            Err(error) if error.kind() == ErrorKind::Connection => String::new(),
+            Err(_) => method_of(&target.with_dbname(&name)).await.unwrap_or_else(|error| {
+                tracing::debug!(%error, "could not see how database \"{name}\" was moved");
+                String::new()
+            }),
+        };
+        Moved { name, method, result }
+    }
+}
+
+async fn method_of(target: &Config) -> Result<String> {
+    let mut session = Connection::connect(target, Side::Target, &Settings::session()).await?;
+    let migration = state::read(&mut session).await?;
+    session.close().await;
+    Ok(migration.map(|migration| migration.method).unwrap_or_default())
 }
 
 /// What came of a whole server.
@@ -151,8 +177,17 @@ pub async fn run(
         }
     })
     .await;
-    let databases = databases.into_iter().map(|(name, result)| Moved { name, result }).collect();
+    let databases = moved(databases, &options.target).await;
     Ok(ServerOutcome { databases, passed_over, elapsed: begun.elapsed() })
+}
+
+/// What came of each database, by the results that [`each`] gave.
+pub async fn moved(results: Vec<(String, Result<Outcome>)>, target: &Config) -> Vec<Moved> {
+    let mut databases = Vec::with_capacity(results.len());
+    for (name, result) in results {
+        databases.push(Moved::of(name, result, target).await);
+    }
+    databases
 }
 
 /// Does `work` for each database, all at the same time, and gives the results in the order of `names`.

@@ -9,6 +9,7 @@ use super::check::{self, Finding, Report, Severity, Wanted};
 use super::database::{self, Opened};
 use super::{Method, Options, Outcome, locks};
 use crate::config::Side;
+use crate::copy::Workers;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::replication::spool;
@@ -115,7 +116,7 @@ pub(super) async fn refuse(
 pub fn wanted(options: &Options, method: Method) -> Wanted<'_> {
     Wanted {
         ddl: &options.ddl,
-        jobs: options.jobs,
+        workers: Workers { jobs: options.jobs, index_jobs: options.index_jobs },
         method,
         replica_identity: options.replica_identity,
         roles: options.roles.options(),

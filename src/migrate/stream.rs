@@ -27,10 +27,10 @@ use crate::fault;
 use crate::progress::Progress;
 use crate::replication::spool::{self, Spooling};
 use crate::replication::{
-    self, Changes, CreatedSlot, Ended, Filter, PartRule, PublishedTable, SlotRequest, SnapshotRule,
-    TriggerRole,
+    self, Changes, CreatedSlot, Ended, Filter, Following, PartRule, PublishedTable, SlotRequest,
+    SnapshotRule, TriggerRole,
 };
-use crate::schema::table::{ReplicaIdentity, Table};
+use crate::schema::table::Table;
 use crate::schema::trigger::{Enabled, Rule, Trigger};
 use crate::schema::{Database, ObjectId};
 use crate::sql::qualified;
@@ -43,11 +43,6 @@ const LOOK: Duration = Duration::from_millis(250);
 /// A stream that is less than this behind counts as in step, in bytes.
 const IN_STEP: u64 = 1024 * 1024;
 
-/// Items that may act on the changes that are applied: at the cutover, what is left of them is made.
-pub(super) fn acts_on_changes(item: &Item) -> bool {
-    matches!(item.kind, "FK CONSTRAINT" | "TRIGGER" | "RULE")
-}
-
 /// Items that must wait for the cutover, as they would do again what the source has done already. Where triggers and foreign keys are silent while
 /// changes are applied, those are left that are enabled ALWAYS or for REPLICA.
 pub(super) fn held_back(database: &Database, silent: bool) -> impl Fn(&Item) -> bool {
@@ -55,7 +50,7 @@ pub(super) fn held_back(database: &Database, silent: bool) -> impl Fn(&Item) -> 
     let triggers = database.triggers.iter().filter(|t| loud(t.enabled)).map(Trigger::id);
     let rules = database.rules.iter().filter(|r| loud(r.enabled)).map(Rule::id);
     let loud: HashSet<ObjectId> = triggers.chain(rules).collect();
-    move |item| if silent { loud.contains(&item.id) } else { acts_on_changes(item) }
+    move |item| if silent { loud.contains(&item.id) } else { item.acts_on_changes() }
 }
 
 impl Run<'_> {
@@ -184,12 +179,19 @@ impl Run<'_> {
             own: target.pid(),
             superseded: superseded.clone(),
         };
-        let _watcher = AbortOnDropHandle::new(tokio::spawn(watcher.run()));
-        tokio::select! {
-            ended = self.follow_until(target, migration, asked, &enough) => ended,
-            // What was under way is undone with its session, and is for the other to do.
-            () = superseded.cancelled() => Ok(Ended::Reached(self.progress.stream().snapshot().durable)),
-        }
+        let mut following = self.begin_following(target, migration, asked, &enough).await?;
+        let watcher = AbortOnDropHandle::new(tokio::spawn(watcher.run()));
+        let ended = tokio::select! {
+            ended = following.ended() => ended,
+            () = superseded.cancelled() => {
+                // What was under way is for the other to do.
+                following.abandon().await;
+                Ok(Ended::Reached(self.progress.stream().snapshot().durable))
+            }
+        };
+        watcher.abort();
+        let _ = watcher.await;
+        ended
     }
 
     /// Applies the stream up to what `until` says.
@@ -200,6 +202,16 @@ impl Run<'_> {
         until: watch::Receiver<Option<Lsn>>,
         stop: &CancellationToken,
     ) -> Result<Ended> {
+        self.begin_following(target, migration, until, stop).await?.ended().await
+    }
+
+    async fn begin_following(
+        &self,
+        target: &mut Connection,
+        migration: &Migration,
+        until: watch::Receiver<Option<Lsn>>,
+        stop: &CancellationToken,
+    ) -> Result<Following> {
         let (slot, publication) = names(migration)?;
         let options = self.options;
         let mut follow = replication::Options::new(
@@ -212,7 +224,8 @@ impl Run<'_> {
         follow.spill_directory.clone_from(&options.spill_directory);
         follow.spool.clone_from(&options.spool);
         let filter = filter(target).await?;
-        replication::follow(follow, filter, until, stop.clone(), self.progress.stream().clone()).await
+        let progress = self.progress.stream().clone();
+        Ok(Following::begin(follow, filter, until, stop.clone(), progress))
     }
 
     /// Takes a relation's rows away, so that the next walk through the phases copies them again. The table stays as it is, indexes and all.
@@ -242,11 +255,7 @@ impl Run<'_> {
 /// Tables as they were before pgstream gave them REPLICA IDENTITY FULL: so they are made on the target.
 pub(super) async fn forget_given_identities(target: &mut Connection, tables: &mut [Table]) -> Result<()> {
     for given in state::full_identities(target).await? {
-        let of = |table: &&mut Table| table.schema == given.schema && table.name == given.table;
-        if let Some(table) = tables.iter_mut().find(of) {
-            table.replica_identity =
-                if given.had_nothing { ReplicaIdentity::Nothing } else { ReplicaIdentity::Default };
-        }
+        given.take_back(tables);
     }
     Ok(())
 }

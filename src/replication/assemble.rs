@@ -518,6 +518,17 @@ mod tests {
     }
 
     #[test]
+    fn nor_is_one_that_was_streamed_and_what_is_streamed_anew_replaces_what_was() {
+        let budget = Budget { memory: 0, directory: std::env::temp_dir() };
+        let mut assembler = Assembler::new(ProtocolVersion::V2, Lsn(50), budget);
+        let chunk = |number| {
+            [Wal::new(b'S').u32(7).u8(1).message(), change(number, Some(7)), Wal::new(b'E').message()]
+        };
+        let messages = chunk(1).into_iter().chain(chunk(2)).chain([stream_commit(7, 50)]).collect();
+        assert_eq!(run(&mut assembler, messages, false), [(50, vec![2])]);
+    }
+
+    #[test]
     fn a_keepalive_counts_between_transactions_alone() {
         let budget = Budget { memory: 0, directory: std::env::temp_dir() };
         let mut assembler = Assembler::new(ProtocolVersion::V1, Lsn(1), budget);

@@ -52,7 +52,7 @@ mod target;
 
 pub use apply::OnConflict;
 pub use filter::{Filter, PartRule, SnapshotRule};
-pub use follow::{Ended, Options, follow};
+pub use follow::{Ended, Following, Options, follow};
 pub use preflight::{Changes, MissingIdentity, Obstacle, changes, obstacle_of, obstacles};
 pub use publication::{
     PublishedTable, add_again, add_to_publication, create_publication, drop_publication, publication_exists,

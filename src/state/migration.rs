@@ -9,6 +9,7 @@ use super::TABLES;
 use crate::ddl;
 use crate::error::{Error, Result};
 use crate::fault;
+use crate::schema::table::{ReplicaIdentity, Table};
 use crate::wire::Connection;
 
 /// Version of the state tables; a run refuses tables of another format.
@@ -284,6 +285,16 @@ pub struct FullIdentity {
     pub table: String,
     /// Whether it had REPLICA IDENTITY NOTHING before, and not DEFAULT.
     pub had_nothing: bool,
+}
+
+impl FullIdentity {
+    /// Gives the table, if it is among these, the replica identity that it had before; whether it has another one now.
+    pub fn take_back(&self, tables: &mut [Table]) -> bool {
+        let of = |table: &&mut Table| table.schema == self.schema && table.name == self.table;
+        let Some(table) = tables.iter_mut().find(of) else { return false };
+        let before = if self.had_nothing { ReplicaIdentity::Nothing } else { ReplicaIdentity::Default };
+        std::mem::replace(&mut table.replica_identity, before) != before
+    }
 }
 
 /// Remembers that a source table is given REPLICA IDENTITY FULL; to be called before it is given.

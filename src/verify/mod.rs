@@ -11,6 +11,7 @@ mod locale;
 mod rows;
 mod schema;
 mod sequence;
+mod until_cutover;
 
 pub use keys::{DifferentRow, Keys};
 pub use rows::Sample;
@@ -30,8 +31,10 @@ use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::schema::Database;
 use crate::sql::literal;
+use crate::state;
 use crate::wire::{Canceller, Connection, Settings};
 use rows::{Measure, Pair};
+use until_cutover::UntilCutover;
 
 /// What is compared, and how.
 #[derive(Debug, Clone)]
@@ -86,7 +89,9 @@ pub struct Report {
     pub large_objects: u64,
     /// Partitioned tables whose rows were compared together, since either server puts them into partitions in its own way.
     pub together: Vec<Together>,
-    /// Every difference, in the order of objects.
+    /// What isn't the same by the doing of a migration that goes on, and will be with its cutover.
+    pub until_cutover: Vec<Difference>,
+    /// Every other difference, in the order of objects.
     pub differences: Vec<Difference>,
 }
 
@@ -113,7 +118,9 @@ pub async fn run(
     progress.set_phase("reading definitions");
     let mut pair = Sessions::open(source, target, options.snapshots.as_ref()).await?;
     // What was copied is compared, unless something else is asked for.
-    let copied = copied(&mut pair.target).await.filter(|_| options.ddl.copies_everything());
+    let migration = migration(&mut pair.target).await;
+    let copied = migration.as_ref().and_then(|migration| migration.content.clone());
+    let copied = copied.filter(|_| options.ddl.copies_everything());
     let wanted = match copied {
         Some(copied) => ddl::Options { database: options.ddl.database.clone(), ..copied },
         None => options.ddl.clone(),
@@ -123,12 +130,15 @@ pub async fn run(
         catalog::selection::read(&mut pair.target, &wanted.selection, Unmatched::Ignored)
     )?;
     let (mut source_definition, target_definition) = (source_read.database, target_read.database);
-    if made_read_only(&mut pair.target).await {
+    // The cutover into the target made it so, which is no difference.
+    if migration.as_ref().is_some_and(|migration| migration.source_read_only) {
         let settings = &mut source_definition.properties.settings;
         settings.retain(|setting| !setting.starts_with("default_transaction_read_only="));
     }
     let mut report = Report::default();
     if options.schema {
+        let until_cutover = UntilCutover::read(&mut pair.target, migration.as_ref()).await?;
+        report.until_cutover = until_cutover.take_back_identities(&mut source_definition);
         let version = pair.target.version();
         let made = ddl::plan(&source_definition, &wanted, version)?;
         // What has another name there has it already.
@@ -136,7 +146,8 @@ pub async fn run(
         let found = ddl::plan(&target_definition, &there, version)?;
         let majors = form::Majors { source: source_definition.version / 10_000, target: version / 10_000 };
         report.items = made.items.len() as u64;
-        report.differences.extend(schema::compare(&made, &found, majors));
+        schema::compare(&made, &found, majors, &until_cutover, &mut report);
+        report.until_cutover.sort();
     }
     if options.data {
         let measure = Measure::of(&source_definition, &target_definition, options.sample);
@@ -169,15 +180,9 @@ pub async fn run(
     Ok(report)
 }
 
-/// Whether the cutover into the target made the source database read-only: that is no difference. A target without a state that can be
-/// read says nothing about it.
-async fn made_read_only(target: &mut Connection) -> bool {
-    matches!(crate::state::read(target).await, Ok(Some(migration)) if migration.source_read_only)
-}
-
-/// What the migration that the target holds copied; `None` where there is none whose state can be read.
-async fn copied(target: &mut Connection) -> Option<ddl::Options> {
-    crate::state::read(target).await.ok().flatten().and_then(|migration| migration.content)
+/// The migration that the target holds; `None` where there is none whose state can be read.
+async fn migration(target: &mut Connection) -> Option<state::Migration> {
+    state::read(target).await.ok().flatten()
 }
 
 /// Sequences and large objects, on the first pair of sessions.

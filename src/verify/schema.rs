@@ -2,25 +2,34 @@
 
 use std::collections::BTreeMap;
 
-use super::Difference;
 use super::form::{self, Majors};
+use super::until_cutover::UntilCutover;
+use super::{Difference, Report};
 use crate::ddl::{Item, Plan};
 
-/// Compares what the source's plan makes with what a plan of the target would make, both written for the target's version.
-pub(super) fn compare(source: &Plan, target: &Plan, majors: Majors) -> Vec<Difference> {
+/// Compares what the source's plan makes with what a plan of the target would make, both written for the target's version. What differs is added to the report.
+pub(super) fn compare(
+    source: &Plan,
+    target: &Plan,
+    majors: Majors,
+    until_cutover: &UntilCutover,
+    report: &mut Report,
+) {
     let mut there: BTreeMap<String, &Item> =
         items(target).map(|item| (form::key(item, majors), item)).collect();
-    let mut differences = Vec::new();
+    let differences = &mut report.differences;
     for item in items(source) {
         match there.remove(&form::key(item, majors)) {
             None if form::comes_with_the_major(item, majors) => {}
-            None => differences.push(Difference::new(item.key(), "is missing on the target")),
+            None => match until_cutover.makes(item) {
+                Some(later) => report.until_cutover.push(later),
+                None => differences.push(Difference::new(item.key(), "is missing on the target")),
+            },
             Some(twin) => differences.extend(differing(item, twin, majors)),
         }
     }
     let alone = there.into_values().filter(|item| !form::comes_with_the_major(item, majors));
     differences.extend(alone.map(|item| Difference::new(item.key(), "is on the target only")));
-    differences
 }
 
 fn items(plan: &Plan) -> impl Iterator<Item = &Item> {
@@ -70,12 +79,18 @@ mod tests {
         Plan { items: tables.iter().map(item).collect(), ..Plan::default() }
     }
 
+    fn differences(source: &Plan, target: &Plan) -> Vec<Difference> {
+        let mut report = Report::default();
+        compare(source, target, SAME, &UntilCutover::default(), &mut report);
+        report.differences
+    }
+
     #[test]
     fn every_difference_is_named() {
         let source = plan(&[("a", "x"), ("b", "x"), ("c", "x")]);
         let target = plan(&[("b", "y"), ("c", "x"), ("d", "x")]);
         let found: Vec<String> =
-            compare(&source, &target, SAME).iter().map(|d| format!("{} {}", d.object, d.what)).collect();
+            differences(&source, &target).iter().map(|d| format!("{} {}", d.object, d.what)).collect();
         assert_eq!(
             found,
             [
@@ -90,7 +105,7 @@ mod tests {
     fn definitions_with_secrets_are_not_shown() {
         let (mut source, target) = (plan(&[("a", "password x")]), plan(&[("a", "password y")]));
         source.items[0].secret = true;
-        let found = compare(&source, &target, SAME);
+        let found = differences(&source, &target);
         assert_eq!((found.len(), found[0].definitions.clone()), (1, None));
     }
 
@@ -101,6 +116,6 @@ mod tests {
         target.items.push(Item::new(id, "SCHEMA", Section::PreData, None, "pgstream"));
         target.items.push(Item::new(id, "COMMENT", Section::PreData, None, "SCHEMA pgstream"));
         target.items.push(Item::new(id, "TABLE", Section::PreData, Some("pgstream"), "part"));
-        assert!(compare(&plan(&[]), &target, SAME).is_empty());
+        assert!(differences(&plan(&[]), &target).is_empty());
     }
 }

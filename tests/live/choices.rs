@@ -140,6 +140,9 @@ fn replica_identity_full_is_given_for_the_time_of_the_migration() {
     let identity = "SELECT relreplident FROM pg_class WHERE relname = 'bare'";
     let running = migrate_until_in_step(&source, &target, &["--replica-identity", "full"]);
     assert_eq!(source.value(identity), "f");
+    let verified = Pgstream::between("verify", &source, &target).run().expect_code(0);
+    let said = "TABLE public.bare has REPLICA IDENTITY FULL on the source until the cutover";
+    assert!(verified.stdout.contains(said), "{verified:?}");
     source.execute(
         "UPDATE bare SET a = 7 WHERE ctid = '(0,1)'; DELETE FROM t; INSERT INTO bare VALUES (NULL), (NULL)",
     );

@@ -135,6 +135,18 @@ fn plain_roles_move_a_database_by_every_way_to_silence_triggers_and_without_one(
         let triggers = to.query("SELECT tgname FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1");
         let expected: &[&[&str]] = if role == "plain" { &[] } else { &[&["ordinary"]] };
         assert_eq!(triggers, expected, "{role}");
+        let own = if role == "extended" { 3 } else { 0 };
+        let verified = as_role("verify", &from, &to, role).run().expect_code(own);
+        let left = [
+            "TRIGGER public.child ordinary",
+            "TRIGGER public.child always",
+            "FK CONSTRAINT public.child child_parent_fkey",
+        ];
+        let left: Vec<_> = left
+            .iter()
+            .filter(|item| verified.stdout.contains(&format!("{item} is made at the cutover")))
+            .collect();
+        assert_eq!(left.len(), if role == "plain" { 3 } else { 1 }, "{role}: {verified:?}");
         as_role("cutover", &from, &to, role).run().expect_code(0);
         run.wait().expect_code(0);
         assert_eq!(compare::rows(&from, &to), Vec::<String>::new(), "{role}");

@@ -24,7 +24,7 @@ use crate::catalog::facts::Server;
 use crate::catalog::selection::Selected;
 use crate::catalog::surroundings::Surroundings;
 use crate::config::{Config, SslMode};
-use crate::copy::Snapshot;
+use crate::copy::{Snapshot, Workers};
 use crate::ddl::{self, Dangling, Plan};
 use crate::error::{Error, ErrorKind, Result};
 use crate::replication::{self, MissingIdentity, Obstacle};
@@ -125,8 +125,8 @@ pub struct Facts {
     pub unreadable: Vec<Unreadable>,
     /// Large objects that the source's role can't read.
     pub unreadable_large_objects: u64,
-    /// Sessions that the copy opens to each server at the same time.
-    pub sessions: u64,
+    /// Sessions that the copy opens at the same time, to the source and to the target.
+    pub sessions: [u64; 2],
     /// Large objects of the source whose OIDs are taken on the target.
     pub taken_large_objects: u64,
     /// How the database is to be moved.
@@ -216,8 +216,8 @@ const CHECKS: &[fn(&Facts) -> Vec<Finding>] = &[
 pub struct Wanted<'a> {
     /// What of the schema is copied.
     pub ddl: &'a ddl::Options,
-    /// Copying workers.
-    pub jobs: usize,
+    /// Workers of the copy.
+    pub workers: Workers,
     /// How the database is moved.
     pub method: Method,
     /// What is done about tables without replica identity.
@@ -331,6 +331,13 @@ pub fn refusal(findings: &[Finding]) -> Option<Error> {
             error.with_hint("Run pgstream check with the same options to see all findings with their hints.")
         }
     })
+}
+
+/// Besides the workers', each server has the run's own session; the source has one that keeps the snapshot, the target one that sees how far indexes are. Those that
+/// the copy goes without where there is no room don't count.
+fn sessions(workers: Workers) -> [u64; 2] {
+    let (rows, items) = (workers.jobs.max(1) as u64, workers.index_jobs.max(1) as u64);
+    [rows + 2, rows + items + 2]
 }
 
 fn is_verified(session: &Connection) -> bool {
@@ -447,7 +454,7 @@ async fn read(
         dangling,
         present: present.names(),
         options: options.clone(),
-        sessions: wanted.jobs as u64 + 2,
+        sessions: sessions(wanted.workers),
         taken_large_objects,
         method: wanted.method,
         obstacles,

@@ -136,21 +136,25 @@ pub(super) fn target_can_be_written(facts: &Facts) -> Vec<Finding> {
 }
 
 pub(super) fn sessions(facts: &Facts) -> Vec<Finding> {
-    let room = |side: &str, server: &Server| {
-        (server.free_connections < facts.sessions as i64).then(|| {
+    let room = |side: &str, server: &Server, sessions: u64, fewer: &str| {
+        (server.free_connections < sessions as i64).then(|| {
             Finding::new(
                 Warning,
                 side,
                 format!(
-                    "there is room for {} more sessions, and the copy opens {}",
+                    "there is room for {} more sessions, and the copy opens {sessions}",
                     server.free_connections.max(0),
-                    facts.sessions
                 ),
             )
-            .with_hint("Run with fewer --jobs, or raise max_connections or the role's connection limit.")
+            .with_hint(format!(
+                "Run with fewer {fewer}, or raise max_connections or the role's connection limit."
+            ))
         })
     };
-    room("source", &facts.source).into_iter().chain(room("target", &facts.target)).collect()
+    let [from_source, from_target] = facts.sessions;
+    let source = room("source", &facts.source, from_source, "--jobs");
+    let target = room("target", &facts.target, from_target, "--jobs and --index-jobs");
+    source.into_iter().chain(target).collect()
 }
 
 pub(super) fn encoding(facts: &Facts) -> Vec<Finding> {

@@ -28,6 +28,9 @@ use crate::wire::{Connection, Settings};
 /// How long the stream may take to reach the end once nothing fails any more.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Within what time servers have noticed the last of what failed.
+pub(super) const NOTICED: Duration = Duration::from_secs(4);
+
 /// Lives the life of a seed; what rule was broken, if one was. Spilled transactions go to `directory`.
 pub(super) fn live(seed: u64, directory: &Path) -> Result<Statistics, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
@@ -89,15 +92,15 @@ async fn unfold(world: &Shared, filter: Filter, random: &mut Random, directory: 
         operator.run_for_a_while(random).await?;
         tokio::time::sleep(random.time(Duration::from_millis(500))).await;
     }
-    let until = {
+    {
         let mut world = world.lock();
         world.chaos = false;
         world.stalled_until = Instant::now();
         world.servers.iter_mut().for_each(|server| server.up_at = Instant::now());
         world.source.step();
-        world.source.end()
-    };
-    operator.run_to(until).await?;
+    }
+    tokio::time::sleep(NOTICED).await;
+    let until = operator.run_to_the_end().await?;
     let mut world = world.lock();
     world.statistics.source_commits = world.source.commits.len() as u64;
     // What was reached survives.
@@ -165,6 +168,11 @@ impl Operator {
         let mut run = self.start(until, &stop);
         let mut ended = tokio::time::timeout(random.time(Duration::from_secs(4)), &mut run).await.ok();
         let mut wanted = None;
+        if ended.is_none() && random.once_in(2) {
+            // Whatever comes, it comes at the worst of times.
+            let committing = self.world.lock().committing.clone();
+            let _ = tokio::time::timeout(Duration::from_secs(1), committing.notified()).await;
+        }
         if ended.is_none() {
             match random.below(4) {
                 // It is killed: nothing is said to anyone.
@@ -191,17 +199,50 @@ impl Operator {
         }
     }
 
-    /// Runs pgstream where nothing fails any more: it must get there.
-    async fn run_to(&self, until: Lsn) -> Result<(), String> {
-        let (_wants, wanted) = watch::channel(Some(until));
-        let run = self.start(wanted, &CancellationToken::new());
+    /// Runs pgstream where nothing fails any more: of its own accord, it confirms all that there is by now, also without the session that makes commits
+    /// durable; then it is told to end, and does. Where that was.
+    async fn run_to_the_end(&self) -> Result<Lsn, String> {
+        let (wants, wanted) = watch::channel(None);
+        let mut run = self.start(wanted, &CancellationToken::new());
+        let confirms = async {
+            self.confirmed().await?;
+            {
+                let mut world = self.world.lock();
+                let flusher = world.flusher;
+                if let Some(session) = flusher.and_then(|session| world.sessions.get(&session)) {
+                    session.cancel();
+                }
+                (0..10).for_each(|_| world.source.step());
+                world.written.notify_one();
+            }
+            self.confirmed().await
+        };
+        tokio::select! {
+            biased;
+            ended = &mut run => return Err(format!("pgstream ended unasked: {ended:?}")),
+            confirmed = confirms => confirmed?,
+        }
+        let until = self.world.lock().source.end();
+        let _ = wants.send(Some(until));
         match tokio::time::timeout(PATIENCE, run).await {
             Err(_) => Err(format!("pgstream hangs before it reaches {until}")),
             Ok(Err(panic)) => Err(format!("pgstream ended unexpectedly: {panic}")),
             Ok(Ok(Err(error))) => Err(format!("pgstream failed where nothing else did: {error}")),
-            Ok(Ok(Ok(Ended::Reached(_)))) => reached(&self.world.lock(), until),
+            Ok(Ok(Ok(Ended::Reached(_)))) => reached(&self.world.lock(), until).map(|()| until),
             Ok(Ok(Ok(other))) => Err(format!("pgstream ended unasked: {other:?}")),
         }
+    }
+
+    /// Waits until the source has been told that everything up to where its log ends now is durable.
+    async fn confirmed(&self) -> Result<(), String> {
+        let now = self.world.lock().source.end();
+        let told = async {
+            while self.world.lock().source.confirmed < now {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        let late = |_| format!("pgstream does not confirm {now} to the source");
+        tokio::time::timeout(PATIENCE, told).await.map_err(late)
     }
 }
 

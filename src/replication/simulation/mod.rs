@@ -16,10 +16,11 @@
 //! The rules:
 //! - The target holds, after each of its commits and crashes, exactly what the source held at the checkpoint: whole transactions, each once, in their order; of
 //!   a table that was copied later, what its snapshot held until the checkpoint gets there.
-//! - What pgstream reports as durable is what would be left if the target crashed now. No position goes back within a stream.
+//! - Each change finds the rows that it expects, and triggers see it once. What is applied again to the same end would not show otherwise, and a retry may mend the rest.
+//! - What pgstream reports as durable is what would be left if the target crashed now. No position goes back, from one stream to the next either.
 //! - No stream is asked for from before the position that its slot was confirmed to.
 //! - Where it was told to end, everything before is durable, and nothing after is applied.
-//! - It fails only for what was made to fail, and once nothing fails any more it reaches the end, within a bounded time.
+//! - It fails only for what was made to fail, and once nothing fails any more it reaches the end, and the source needs none of its log, within a bounded time.
 
 // A fuzzer needs the application and what it sends alone.
 #![cfg_attr(fuzzing, allow(dead_code))]

@@ -21,7 +21,7 @@ pub(super) struct Table {
     pub(super) full: bool,
     /// Another column with a unique index.
     pub(super) unique: Option<usize>,
-    /// Whether the target has a trigger on it that acts whatever the session's role is.
+    /// Whether the target has a trigger on it that acts whatever the session's role is: it takes [notes](note).
     pub(super) loud: bool,
 }
 
@@ -45,7 +45,13 @@ pub(super) const SPLIT: usize = TABLES.len() - 1;
 pub(super) const SPLIT_AT: i64 = 100;
 
 pub(super) const REGIONS: usize = TABLES.len() + 1;
-pub(super) type Digests = [u64; REGIONS];
+/// The digest of the notes comes after those of the regions.
+pub(super) const NOTES: usize = REGIONS;
+pub(super) type Digests = [u64; REGIONS + 1];
+
+/// The table with the trigger.
+pub(super) const LOUD: usize = 3;
+const _: () = assert!(TABLES[LOUD].loud);
 
 impl Table {
     /// Its OID on the source.
@@ -56,6 +62,26 @@ impl Table {
     /// The OID of a column's type: integers and texts.
     pub(super) fn type_of(&self, column: usize) -> u32 {
         if column == 0 || self.unique == Some(column) { 23 } else { 25 }
+    }
+
+    /// What the target's catalogs say of it, as `read_target_table` asks for it.
+    pub(super) fn description(&self) -> String {
+        let columns = self.columns.iter().enumerate().map(|(column, name)| {
+            let oid = self.type_of(column);
+            let type_name = if oid == 23 { "integer" } else { "text" };
+            serde_json::json!({
+                "name": name, "type_oid": oid, "base_type": oid, "type_modifier": -1, "type_name": type_name,
+                "cast": type_name, "generated": false, "identity_always": false, "collated": false,
+                "equality": "OPERATOR(pg_catalog.=)",
+            })
+        });
+        let Table { keyed, unique, loud, .. } = self;
+        serde_json::json!({
+            "kind": "r", "row_security": false, "acts_always": loud, "columns": columns.collect::<Vec<_>>(),
+            "key": if *keyed { &self.columns[..1] } else { &[] },
+            "unique_indexes": u32::from(*keyed) + u32::from(unique.is_some()),
+        })
+        .to_string()
     }
 }
 
@@ -88,6 +114,12 @@ pub(super) fn hash(row: &Row) -> u64 {
     hash
 }
 
+/// What the trigger of a table notes of a change of one row: that it came, which shows even where the row was the same without it.
+pub(super) fn note(table: usize, old: Option<&Row>, new: Option<&Row>) -> u64 {
+    let hash = |row: Option<&Row>, factor: u64| row.map_or(0, |row| hash(row).wrapping_mul(factor));
+    if TABLES[table].loud { hash(old, 3).wrapping_add(hash(new, 5)) } else { 0 }
+}
+
 /// A change of the source, as its log has it.
 #[derive(Debug, Clone)]
 pub(super) enum Change {
@@ -95,4 +127,16 @@ pub(super) enum Change {
     Update { table: usize, old: Row, new: Row },
     Delete { table: usize, old: Row },
     Truncate { tables: Vec<usize> },
+}
+
+impl Change {
+    /// What a trigger notes of it.
+    pub(super) fn note(&self) -> u64 {
+        match self {
+            Change::Insert { table, row } => note(*table, None, Some(row)),
+            Change::Update { table, old, new } => note(*table, Some(old), Some(new)),
+            Change::Delete { table, old } => note(*table, Some(old), None),
+            Change::Truncate { .. } => 0,
+        }
+    }
 }

@@ -73,9 +73,13 @@ fn connect(world: &Shared, which: usize, mut random: Random) -> io::Result<Duple
         None,
         (which == 0).then(Tap::default),
     );
-    let gone = cut.client.clone();
+    let (gone, left) = (cut.client.clone(), cut.client.clone());
     let down_line = line(&mut random).carry(from_server, to_client, cut.both.clone(), Some(cut.client), None);
-    spawn(world, up);
+    spawn(world, async move {
+        up.await;
+        // Nothing more comes from the client: it was killed, perhaps.
+        left.cancel();
+    });
     let (closes, linger) = (cut.both, random.time(Duration::from_millis(500)));
     spawn(world, async move {
         down_line.await;

@@ -148,9 +148,9 @@ impl Stream {
             self.told = self.describe(known, &change, None, now);
             self.send(lsn, now, |out| write_change(&change, None, out));
             if self.random.once_in(60) {
-                // A large transaction takes time, and the client is to know that there is somebody.
+                // A large transaction takes time, and the client is to know that there is somebody: that it is at this commit, not that all of it was sent.
                 let mut out = self.out.split();
-                self.keepalive(&mut out, false, now);
+                write_keepalive(&mut out, end, false, now);
                 self.out.unsplit(out);
             }
         }
@@ -216,13 +216,17 @@ impl Stream {
     }
 
     pub(super) fn keepalive(&self, out: &mut BytesMut, reply: bool, now: i64) {
-        frame(out, b'd', |out| {
-            out.put_u8(b'k');
-            out.put_u64(self.sent_up_to.0);
-            out.put_i64(now);
-            out.put_u8(reply.into());
-        });
+        write_keepalive(out, self.sent_up_to, reply, now);
     }
+}
+
+fn write_keepalive(out: &mut BytesMut, position: Lsn, reply: bool, now: i64) {
+    frame(out, b'd', |out| {
+        out.put_u8(b'k');
+        out.put_u64(position.0);
+        out.put_i64(now);
+        out.put_u8(reply.into());
+    });
 }
 
 fn write_relation(table: usize, xid: Option<u32>, out: &mut BytesMut) {

@@ -7,7 +7,7 @@ use bytes::BufMut;
 use pgstream_proto::lsn::Lsn;
 use tokio_util::sync::CancellationToken;
 
-use super::model::{self, Row, TABLES, Table, Value};
+use super::model::{self, Row, TABLES, Value};
 use super::random::Random;
 use super::statement::{self, Statement};
 use super::target::Refused;
@@ -32,6 +32,10 @@ pub(super) struct Session {
     skips: bool,
 }
 
+/// What a message may take to be worked off, and one that comes from a client which is gone.
+const SHORT: Duration = Duration::from_millis(100);
+const LONG: Duration = Duration::from_millis(3000);
+
 /// What a statement gives.
 enum Outcome {
     Done(String),
@@ -40,7 +44,7 @@ enum Outcome {
 }
 
 impl Session {
-    /// `gone` is told when the client is, which the server may notice late.
+    /// `gone` is told when the client is, which the server notices late, and tells where the connection is to break.
     pub(super) fn new(
         world: Shared,
         id: usize,
@@ -75,15 +79,17 @@ impl Session {
         self.peer.let_in(version, self.id).await?;
         loop {
             let message = self.peer.message().await?;
-            // Whoever has lost its client works off what it has got, a commit perhaps, while the client is back in another session.
-            let (often, longest) = if self.gone.is_cancelled() { (3, 3000) } else { (100, 100) };
-            if self.random.once_in(often) && self.world.lock().chaos {
-                tokio::time::sleep(self.random.time(Duration::from_millis(longest))).await;
-            }
+            self.linger().await;
             match message {
                 Message::Terminate => return None,
-                Message::Query(sql) => self.query(&sql).await?,
-                Message::Sync => self.sync(),
+                Message::Query(sql) => {
+                    self.query(&sql).await?;
+                    self.linger().await;
+                }
+                Message::Sync => {
+                    self.sync();
+                    self.linger().await;
+                }
                 Message::CopyData(data) => {
                     if let Some((_, all)) = &mut self.copy {
                         all.extend_from_slice(&data);
@@ -120,6 +126,21 @@ impl Session {
                 }
                 Message::Flush => {}
             }
+        }
+    }
+
+    /// Takes time, now and then; and loses its client, at the worst of times: in the middle of what it was sent. Whoever has lost its client works off what it
+    /// has got, a commit perhaps, while the client is back in another session.
+    async fn linger(&mut self) {
+        if !self.world.lock().chaos {
+            return;
+        }
+        if self.random.once_in(400) {
+            self.gone.cancel();
+        }
+        let (often, longest) = if self.gone.is_cancelled() { (3, LONG) } else { (100, SHORT) };
+        if self.random.once_in(often) {
+            tokio::time::sleep(self.random.time(longest)).await;
         }
     }
 
@@ -169,7 +190,7 @@ impl Session {
             self.refuse(("25P02", "current transaction is aborted"));
             return Some(());
         }
-        if writes(statement) {
+        if statement.writes() {
             let released = self.world.lock().released.clone();
             loop {
                 let released = released.notified();
@@ -178,6 +199,12 @@ impl Session {
                 }
                 released.await;
             }
+        }
+        if matches!(statement, Statement::Commit) && self.world.lock().chaos {
+            self.world.lock().committing.notify_waiters();
+            // Whoever waits for that has the time to kill the client.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            self.linger().await;
         }
         let outcome = self.outcome(statement, parameters);
         match outcome {
@@ -200,7 +227,7 @@ impl Session {
     fn outcome(&mut self, statement: &Statement, parameters: &[Parameter]) -> Result<Outcome, Refused> {
         let world = self.world.clone();
         let mut world = world.lock();
-        if writes(statement)
+        if statement.writes()
             && let Some(refused) = world.refusal(&mut self.random)
         {
             return Err(refused);
@@ -240,6 +267,7 @@ impl Session {
                 done("ROLLBACK")
             }
             Statement::WriteLog => {
+                world.flusher = Some(self.id);
                 if self.synchronous {
                     world.target.write_log();
                 }
@@ -286,10 +314,16 @@ impl Session {
             }
             Statement::TouchCheckpoint => done("UPDATE 1"),
             Statement::Describe(table) => {
-                self.peer.row(&[Some("0"), Some(&description(*table))]);
+                self.peer.row(&[Some("0"), Some(&TABLES[*table].description())]);
                 done("SELECT 1")
             }
-            change => self.change(&mut world, change, parameters),
+            change => {
+                let outcome = self.change(&mut world, change, parameters);
+                if let Err((_, message)) = outcome {
+                    world.misfit(message);
+                }
+                outcome
+            }
         }
     }
 
@@ -308,9 +342,9 @@ impl Session {
                     _ => Err(("22012", "division by zero")),
                 };
             }
-            Statement::Advance => {
+            Statement::Advance { compares } => {
                 let lsn = |n: usize| value(n).and_then(|text| text.parse().ok()).unwrap_or(Lsn::INVALID);
-                target.advance(lsn(0), lsn(1))?;
+                target.advance(compares.then(|| lsn(0)), lsn(1))?;
                 return Ok(Outcome::Done("SELECT 1".to_owned()));
             }
             Statement::Copy(table) => return Ok(Outcome::CopyIn(*table)),
@@ -333,6 +367,7 @@ impl Session {
             }
             Statement::Look { table, row } => {
                 let found = target.find(*table, row, value).len();
+                world.reached(found, 1);
                 return Ok(Outcome::Done(format!("SELECT {found}")));
             }
             Statement::Update { table, set, row } => {
@@ -342,11 +377,13 @@ impl Session {
                     let set = set.iter().enumerate().map(|(n, &column)| (column, value(n)));
                     target.update(*table, at, set)?;
                 }
+                world.reached(places.len(), 1);
                 return Ok(Outcome::Done(format!("UPDATE {}", places.len())));
             }
             Statement::Delete { table, row } => {
                 let places = target.find(*table, row, value);
                 places.iter().for_each(|&at| target.delete(*table, at));
+                world.reached(places.len(), 1);
                 places.len()
             }
             Statement::UpdateMany { table, set, key } => {
@@ -359,6 +396,7 @@ impl Session {
                         updated += 1;
                     }
                 }
+                world.reached(updated, len(parameters));
                 return Ok(Outcome::Done(format!("UPDATE {updated}")));
             }
             Statement::DeleteMany { table, key } => {
@@ -369,6 +407,7 @@ impl Session {
                         deleted += 1;
                     }
                 }
+                world.reached(deleted, len(parameters));
                 deleted
             }
             other => {
@@ -388,7 +427,10 @@ impl Session {
         let count = rows.len();
         match rows.into_iter().try_for_each(|row| world.target.insert(table, row)) {
             Ok(()) => self.peer.complete(&format!("COPY {count}")),
-            Err(refused) => self.refuse(refused),
+            Err(refused) => {
+                world.misfit(refused.1);
+                self.refuse(refused);
+            }
         }
     }
 }
@@ -412,27 +454,6 @@ fn copied(field: &str) -> Value {
         });
     }
     Some(value.into())
-}
-
-fn writes(statement: &Statement) -> bool {
-    use Statement::{
-        Advance, Copy, Delete, DeleteMany, DeleteRanges, Insert, One, TouchCheckpoint, Truncate, Update,
-        UpdateMany,
-    };
-    matches!(
-        statement,
-        Advance
-            | TouchCheckpoint
-            | Insert(_)
-            | Copy(_)
-            | Update { .. }
-            | Delete { .. }
-            | UpdateMany { .. }
-            | DeleteMany { .. }
-            | Truncate(_)
-            | One(_)
-            | DeleteRanges { .. }
-    )
 }
 
 fn text(parameter: Option<&Parameter>) -> Value {
@@ -463,25 +484,4 @@ fn element(parameters: &[Parameter], array: usize, n: usize) -> Value {
 /// The rows whose key's columns are equal to these arrays' elements.
 fn one(key: &[(usize, usize)]) -> statement::Found {
     statement::Found { equal: key.to_vec(), null: Vec::new(), any_one: false }
-}
-
-/// What the catalogs say of a table, as `read_target_table` asks for it.
-fn description(index: usize) -> String {
-    let table = &TABLES[index];
-    let columns = table.columns.iter().enumerate().map(|(column, name)| {
-        let oid = table.type_of(column);
-        let type_name = if oid == 23 { "integer" } else { "text" };
-        serde_json::json!({
-            "name": name, "type_oid": oid, "base_type": oid, "type_modifier": -1, "type_name": type_name,
-            "cast": type_name, "generated": false, "identity_always": false, "collated": false,
-            "equality": "OPERATOR(pg_catalog.=)",
-        })
-    });
-    let Table { keyed, unique, loud, .. } = table;
-    serde_json::json!({
-        "kind": "r", "row_security": false, "acts_always": loud, "columns": columns.collect::<Vec<_>>(),
-        "key": if *keyed { &table.columns[..1] } else { &[] },
-        "unique_indexes": u32::from(*keyed) + u32::from(unique.is_some()),
-    })
-    .to_string()
 }

@@ -10,7 +10,8 @@ use pgstream_proto::lsn::Lsn;
 use tokio::time::Instant;
 
 use super::model::{
-    self, Change, Digests, KEYED, REGIONS, Row, SPLIT, SPLIT_AT, TABLES, Value, region_of, table_of,
+    self, Change, Digests, KEYED, LOUD, NOTES, REGIONS, Row, SPLIT, SPLIT_AT, TABLES, Value, region_of,
+    table_of,
 };
 use super::random::Random;
 
@@ -69,8 +70,10 @@ struct Open {
     rows: Rows,
     /// It has emptied tables: no other transaction is open.
     exclusive: bool,
-    /// The subtransaction that is open, and the rows from before it.
-    savepoint: Option<(u32, Rows)>,
+    /// What triggers would note of it.
+    notes: u64,
+    /// The subtransaction that is open, and the rows and notes from before it.
+    savepoint: Option<(u32, Rows, u64)>,
     left: usize,
 }
 
@@ -88,6 +91,8 @@ pub(super) struct Source {
     /// Up to where the slot was confirmed, and what of that survives a crash.
     pub(super) confirmed: Lsn,
     pub(super) confirmed_on_disk: Lsn,
+    /// The last position that was reported as durable, in any stream.
+    pub(super) reported: Lsn,
     /// The session that streams from the slot.
     pub(super) streaming: Option<usize>,
 }
@@ -100,13 +105,14 @@ impl Source {
             random: random.fork(),
             log: Vec::new(),
             rows: vec![Default::default(); TABLES.len()],
-            commits: vec![Committed { at: Lsn(0), end: START, digests: [0; REGIONS] }],
+            commits: vec![Committed { at: Lsn(0), end: START, digests: Digests::default() }],
             open: Default::default(),
             next_xid: 700,
             next_value: 0,
             began: Instant::now(),
             confirmed: START,
             confirmed_on_disk: START,
+            reported: Lsn::INVALID,
             streaming: None,
         }
     }
@@ -140,9 +146,17 @@ impl Source {
     /// What a target that is at `checkpoint` must hold, whose regions were copied under snapshots at these positions.
     pub(super) fn expected(&self, checkpoint: Lsn, snapshots: &[Lsn; REGIONS]) -> Digests {
         let applied = self.commits_until(checkpoint);
-        std::array::from_fn(|region| {
-            let copied = self.commits_before(snapshots[region]);
-            self.commits[applied.max(copied)].digests[region]
+        let digest = |region: usize, of: usize| {
+            let copied = self.commits_before(snapshots[of]);
+            (self.commits[applied.max(copied)].digests[region], self.commits[copied].digests[region])
+        };
+        std::array::from_fn(|region| match region {
+            NOTES => {
+                // A copy brings none.
+                let (all, before) = digest(NOTES, LOUD);
+                all.wrapping_sub(before)
+            }
+            region => digest(region, region).0,
         })
     }
 
@@ -216,7 +230,7 @@ impl Source {
         let top = self.xid();
         let left = if self.random.once_in(6) { self.random.below(40) } else { self.random.below(5) };
         self.open[writer] =
-            Some(Open { top, rows: self.rows.clone(), exclusive: false, savepoint: None, left });
+            Some(Open { top, rows: self.rows.clone(), exclusive: false, notes: 0, savepoint: None, left });
     }
 
     fn close(&mut self, writer: usize) {
@@ -233,7 +247,9 @@ impl Source {
             }
         }
         let (at, end) = self.write(Record::Commit { top: open.top });
-        let mut digests = [0_u64; REGIONS];
+        let mut digests = Digests::default();
+        let before = self.commits.last().map_or(0, |commit| commit.digests[NOTES]);
+        digests[NOTES] = before.wrapping_add(open.notes);
         for (table, rows) in self.rows.iter().enumerate() {
             for row in rows.iter().flatten() {
                 let digest = &mut digests[region_of(table, row)];
@@ -246,22 +262,23 @@ impl Source {
     fn savepoint(&mut self, writer: usize) {
         let xid = self.xid();
         if let Some(open) = &mut self.open[writer] {
-            open.savepoint = Some((xid, open.rows.clone()));
+            open.savepoint = Some((xid, open.rows.clone(), open.notes));
         }
     }
 
     fn roll_back_to_savepoint(&mut self, writer: usize) {
         let Some(open) = &mut self.open[writer] else { return };
-        let Some((xid, rows)) = open.savepoint.take() else { return };
-        open.rows = rows;
+        let Some((xid, rows, notes)) = open.savepoint.take() else { return };
+        (open.rows, open.notes) = (rows, notes);
         let top = open.top;
         self.write(Record::RolledBack { top, xid });
     }
 
     fn log_change(&mut self, writer: usize, change: Change) {
-        let Some(open) = &self.open[writer] else { return };
+        let Some(open) = &mut self.open[writer] else { return };
+        open.notes = open.notes.wrapping_add(change.note());
         let top = open.top;
-        let xid = open.savepoint.as_ref().map_or(top, |(xid, _)| *xid);
+        let xid = open.savepoint.as_ref().map_or(top, |(xid, ..)| *xid);
         self.write(Record::Change { top, xid, change: Arc::new(change) });
     }
 
@@ -275,7 +292,7 @@ impl Source {
         for (table, rows) in self.rows.iter().enumerate() {
             for owner in (0..WRITERS).filter(|owner| !open.exclusive && *owner != writer) {
                 open.rows[table][owner].clone_from(&rows[owner]);
-                if let Some((_, before)) = &mut open.savepoint {
+                if let Some((_, before, _)) = &mut open.savepoint {
                     before[table][owner].clone_from(&rows[owner]);
                 }
             }

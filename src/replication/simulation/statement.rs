@@ -35,8 +35,10 @@ pub(super) enum Statement {
     ReadCheckpoint,
     /// The checkpoint's timeline is noted.
     TouchCheckpoint,
-    /// The checkpoint moves from $1 to $2.
-    Advance,
+    /// The checkpoint moves from $1 to $2, or, unless it `compares`, to $2 from wherever it is.
+    Advance {
+        compares: bool,
+    },
     /// What is known of a table.
     Describe(usize),
     Insert(usize),
@@ -84,6 +86,30 @@ pub(super) struct Found {
     pub(super) any_one: bool,
 }
 
+impl Statement {
+    /// Whether it writes, and so waits for another transaction that does.
+    pub(super) fn writes(&self) -> bool {
+        use Statement::{
+            Advance, Copy, Delete, DeleteMany, DeleteRanges, Insert, One, TouchCheckpoint, Truncate, Update,
+            UpdateMany,
+        };
+        matches!(
+            self,
+            Advance { .. }
+                | TouchCheckpoint
+                | Insert(_)
+                | Copy(_)
+                | Update { .. }
+                | Delete { .. }
+                | UpdateMany { .. }
+                | DeleteMany { .. }
+                | Truncate(_)
+                | One(_)
+                | DeleteRanges { .. }
+        )
+    }
+}
+
 /// Reads a statement; `None` for one that isn't known.
 pub(super) fn read(sql: &str) -> Option<Statement> {
     Some(match sql {
@@ -108,7 +134,11 @@ pub(super) fn read(sql: &str) -> Option<Statement> {
         _ if sql.starts_with("SELECT FROM pg_catalog.pg_proc ") => Statement::Nothing,
         _ if sql.starts_with("SELECT system_identifier, ") => Statement::ReadCheckpoint,
         _ if sql.starts_with("UPDATE pgstream.checkpoint SET timeline = ") => Statement::TouchCheckpoint,
-        _ if sql.starts_with("WITH moved AS (UPDATE pgstream.checkpoint ") => Statement::Advance,
+        _ if sql.starts_with("WITH moved AS (UPDATE pgstream.checkpoint ") => {
+            let condition =
+                sql.split_once(" WHERE only_one")?.1.split_once(" RETURNING 1) SELECT 1 / count(*)")?.0;
+            Statement::Advance { compares: condition == " AND applied = $1" }
+        }
         _ if sql.starts_with("SELECT 0, pg_catalog.row_to_json(x) FROM (SELECT c.relkind") => {
             let name = sql.split_once("c.relname = '")?.1.split_once('\'')?.0;
             Statement::Describe(TABLES.iter().position(|table| table.name == name)?)

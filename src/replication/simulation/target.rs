@@ -6,7 +6,7 @@
 
 use pgstream_proto::lsn::Lsn;
 
-use super::model::{self, Digests, REGIONS, Row, TABLES, Value, region_of};
+use super::model::{self, Digests, NOTES, REGIONS, Row, TABLES, Value, region_of};
 use super::statement::Found;
 
 #[derive(Debug)]
@@ -31,6 +31,7 @@ enum Undo {
     Inserted(usize, Row),
     Removed(usize, Row),
     Checkpoint(Lsn),
+    Noted(u64),
 }
 
 /// Advisory locks: who has each, and whether it is shared.
@@ -68,7 +69,7 @@ impl Target {
     pub(super) fn new(checkpoint: Lsn) -> Target {
         Target {
             rows: vec![Vec::new(); TABLES.len()],
-            digests: [0; REGIONS],
+            digests: Digests::default(),
             checkpoint,
             committed_checkpoint: checkpoint,
             durable_checkpoint: checkpoint,
@@ -140,6 +141,7 @@ impl Target {
         for step in undo.into_iter().rev() {
             match step {
                 Undo::Checkpoint(before) => self.checkpoint = before,
+                Undo::Noted(note) => self.digests[NOTES] = self.digests[NOTES].wrapping_sub(note),
                 Undo::Removed(table, row) => self.add(table, row),
                 Undo::Inserted(table, row) => {
                     let at = self.rows[table].iter().rposition(|other| *other == row);
@@ -174,8 +176,19 @@ impl Target {
         row
     }
 
+    /// The trigger of a table acts.
+    fn note(&mut self, note: u64) {
+        self.undo.push(Undo::Noted(note));
+        self.digests[NOTES] = self.digests[NOTES].wrapping_add(note);
+    }
+
     /// Adds a row, unless a unique index objects.
     pub(super) fn insert(&mut self, table: usize, row: Row) -> Result<(), Refused> {
+        self.note(model::note(table, None, Some(&row)));
+        self.put_unique(table, row)
+    }
+
+    fn put_unique(&mut self, table: usize, row: Row) -> Result<(), Refused> {
         let unique = |column: usize| self.rows[table].iter().any(|other| other[column] == row[column]);
         let clash = (TABLES[table].keyed && unique(0)) || TABLES[table].unique.is_some_and(unique);
         if clash {
@@ -202,17 +215,21 @@ impl Target {
         at: usize,
         set: impl IntoIterator<Item = (usize, Value)>,
     ) -> Result<(), Refused> {
-        let mut row = self.take(table, at);
+        let old = self.take(table, at);
+        let mut new = old.clone();
         for (column, value) in set {
-            row[column] = value;
+            new[column] = value;
         }
-        self.insert(table, row)
+        self.note(model::note(table, Some(&old), Some(&new)));
+        self.put_unique(table, new)
     }
 
     pub(super) fn delete(&mut self, table: usize, at: usize) {
-        self.take(table, at);
+        let old = self.take(table, at);
+        self.note(model::note(table, Some(&old), None));
     }
 
+    /// Removes rows without a word to triggers, as TRUNCATE does.
     pub(super) fn delete_where(&mut self, table: usize, goes: impl Fn(&Row) -> bool) {
         for at in (0..self.rows[table].len()).rev() {
             if goes(&self.rows[table][at]) {
@@ -221,12 +238,12 @@ impl Target {
         }
     }
 
-    /// Moves the checkpoint, if it is where the session believes it to be.
-    pub(super) fn advance(&mut self, from: Lsn, to: Lsn) -> Result<(), Refused> {
-        if self.checkpoint != from {
+    /// Moves the checkpoint, from where the session believes it to be if that is looked at.
+    pub(super) fn advance(&mut self, from: Option<Lsn>, to: Lsn) -> Result<(), Refused> {
+        if from.is_some_and(|from| from != self.checkpoint) {
             return Err(("22012", "division by zero"));
         }
-        self.undo.push(Undo::Checkpoint(from));
+        self.undo.push(Undo::Checkpoint(self.checkpoint));
         self.checkpoint = to;
         Ok(())
     }

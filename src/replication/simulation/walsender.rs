@@ -168,7 +168,7 @@ impl Walsender {
         let (_write, flush) = (report.get_u64(), Lsn(report.get_u64()));
         let wants_answer = report.last() == Some(&1);
         let mut world = self.world.lock();
-        world.source.confirmed = world.source.confirmed.max(flush);
+        world.confirm(flush);
         if wants_answer || stream.random.once_in(4) {
             stream.keepalive(&mut self.peer.out, false, world.source.now());
         }

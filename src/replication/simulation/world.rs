@@ -103,8 +103,12 @@ pub(super) struct World {
     pub(super) stalled_until: Instant,
     /// The source has written to its log.
     pub(super) written: Arc<Notify>,
+    /// A transaction of the target is about to commit.
+    pub(super) committing: Arc<Notify>,
     /// A transaction of the target has ended.
     pub(super) released: Arc<Notify>,
+    /// The session of the target that made commits of others durable last.
+    pub(super) flusher: Option<usize>,
     pub(super) statistics: Statistics,
     began: Instant,
     failure: Option<String>,
@@ -138,7 +142,9 @@ impl World {
             chaos: true,
             stalled_until: Instant::now(),
             written: Arc::default(),
+            committing: Arc::default(),
             released: Arc::default(),
+            flusher: None,
             statistics: Statistics::default(),
             began: Instant::now(),
             failure: None,
@@ -201,6 +207,19 @@ impl World {
         }
     }
 
+    /// A statement can't be executed on the rows that there are. **Each change finds the rows that it expects**: a retry mends what a session left behind
+    /// that should not have been there any more, and would hide it.
+    pub(super) fn misfit(&mut self, message: &str) {
+        self.fail(format!("the target refuses a change: {message}"));
+    }
+
+    /// So many rows were reached by a statement that is about so many.
+    pub(super) fn reached(&mut self, rows: usize, expected: usize) {
+        if rows != expected {
+            self.misfit(&format!("{rows} rows were reached, and not {expected}"));
+        }
+    }
+
     /// pgstream reports to the source. **Nothing is reported that a crash of the target could take away, and no position goes back.**
     pub(super) fn reported(&mut self, (write, flush): (Lsn, Lsn), before: Option<(Lsn, Lsn)>) {
         self.statistics.reports += 1;
@@ -215,6 +234,15 @@ impl World {
         if before.is_some_and(|(before_write, before_flush)| write < before_write || flush < before_flush) {
             self.fail(format!("{write} and {flush} are reported after {before:?}"));
         }
+    }
+
+    /// The source takes in a report. **No position goes back**, from one stream to the next either: a server may believe it.
+    pub(super) fn confirm(&mut self, flush: Lsn) {
+        let before = std::mem::replace(&mut self.source.reported, flush);
+        if flush < before {
+            self.fail(format!("{flush} is reported as durable after {before} in an earlier stream"));
+        }
+        self.source.confirmed = self.source.confirmed.max(flush);
     }
 
     /// An error that a statement meets by chance.

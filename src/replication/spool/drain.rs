@@ -183,7 +183,7 @@ impl Drain {
     }
 
     /// Removes the segments of which everything is durable on the target; the last one stays until [`Drain::discard`].
-    async fn forget(&mut self, durable: Lsn) -> Result<()> {
+    pub(super) async fn forget(&mut self, durable: Lsn) -> Result<()> {
         let done = self.entries.windows(2).take_while(|pair| pair[1].from <= durable).count();
         if done == 0 {
             return Ok(());

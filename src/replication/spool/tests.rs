@@ -252,6 +252,19 @@ async fn two_at_a_time_are_refused() {
 }
 
 #[tokio::test]
+async fn what_is_not_durable_on_the_target_stays() {
+    for durable in [100, 111, 121, 131, 141] {
+        let base = TempDir::new().unwrap();
+        small_spool(base.path()).await;
+        let directory = Directory::open(base.path(), identity()).unwrap();
+        let mut drain = Drain::new(directory, Lsn(100), Lsn(141)).map_err(Error::from).unwrap();
+        drain.forget(Lsn(durable)).await.unwrap();
+        drop(drain);
+        drained(base.path(), durable, 141).await.unwrap_or_else(|error| panic!("{durable}: {error}"));
+    }
+}
+
+#[tokio::test]
 async fn a_quiet_stream_moves_the_end_and_segments_that_are_applied_go() {
     let base = TempDir::new().unwrap();
     let mut writer = writer(base.path(), 100, 100);

@@ -1,0 +1,190 @@
+//! One attempt to follow the source: its sessions, what is to be applied, and who works on it.
+//!
+//! In: what the target's state and the slot say. Out: how following ended, or what stopped the attempt. What may fail: see [`Halt`]; all is to be
+//! begun again from the checkpoint then.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pgstream_proto::lsn::Lsn;
+use pgstream_proto::pgoutput::ProtocolVersion;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+
+use super::{Ended, Options, joined, start};
+use crate::config::Side;
+use crate::error::{Error, Result};
+use crate::fault;
+use crate::progress::StreamProgress;
+use crate::replication::apply::{Applier, Parts};
+use crate::replication::assemble::{Assembler, Budget};
+use crate::replication::durable::Flusher;
+use crate::replication::failure::{self, Halt};
+use crate::replication::feedback::Feedback;
+use crate::replication::filter::Filter;
+use crate::replication::slot::{self, Resumable};
+use crate::replication::spool::{self, Drain};
+use crate::replication::stream::Receiver;
+use crate::replication::target::{self, TriggerRole};
+use crate::state::{
+    self,
+    checkpoint::{self, Checkpoint},
+};
+use crate::wire::{Connection, CopyBoth, Settings};
+
+/// One stream, from its start to whatever ends it.
+pub(super) struct Attempt<'a> {
+    pub(super) options: &'a Options,
+    pub(super) filter: &'a Filter,
+    pub(super) until: &'a mut watch::Receiver<Option<Lsn>>,
+    pub(super) stop: &'a CancellationToken,
+    pub(super) progress: &'a Arc<StreamProgress>,
+    /// What else is at work for it.
+    pub(super) tasks: &'a TaskTracker,
+    pub(super) careful_until: Lsn,
+    /// Whether large transactions may be applied ahead of their commit.
+    pub(super) may_go_ahead: bool,
+    /// The process ID of the session that applied changes last, which the target may not have noticed to be lost.
+    pub(super) session: &'a mut Option<u32>,
+    pub(super) silence: Duration,
+}
+
+/// The session that changes are applied in, one to look things up in, and whether triggers are silent in the first.
+type Sessions = (Connection, Connection, TriggerRole);
+
+impl Attempt<'_> {
+    /// `None` when what there was to apply is applied and was in the spool.
+    pub(super) async fn run(mut self) -> Result<Option<Ended>, Halt> {
+        let options = self.options;
+        let settings = Settings::session();
+        let (mut session, role) = target::open(&options.target, &settings).await?;
+        if let Some(lost) = *self.session {
+            state::end_lost_session(&mut session, lost).await?;
+        }
+        *self.session = Some(session.pid());
+        let lookup = Connection::connect(&options.target, Side::Target, &settings).await?;
+        let Some(checkpoint) = checkpoint::read(&mut session).await? else {
+            return Err(Error::failed("the target has no checkpoint to follow the source from").into());
+        };
+        let spooled =
+            spool::pending(&mut session, &options.source, &checkpoint, options.spool.as_deref()).await?;
+        match spooled {
+            Some(drain) => self.drain(drain, (session, lookup, role), &checkpoint).await,
+            None => self.receive((session, lookup, role), &checkpoint).await.map(Some),
+        }
+    }
+
+    /// Applies what the spool holds past the checkpoint.
+    async fn drain(
+        &mut self,
+        drain: Drain,
+        mut sessions: Sessions,
+        checkpoint: &Checkpoint,
+    ) -> Result<Option<Ended>, Halt> {
+        if drain.is_raw() {
+            sessions.0.execute(start::RAW).await?;
+        }
+        // The last run may have committed without waiting for the disk.
+        fault::step("durable checkpoint", checkpoint::make_durable(&mut sessions.0, checkpoint.timeline))
+            .await?;
+        let (end, version) = (drain.end(), drain.version());
+        let (durable, durable_seen) = watch::channel(checkpoint.applied);
+        let (chunks, received) = mpsc::channel(1024);
+        let (mut applier, _flusher) = self.applier(sessions, checkpoint.applied, durable).await?;
+        let assembler = self.assembler(version, checkpoint.applied);
+        let reader = AbortOnDropHandle::new(self.tasks.spawn(drain.run(chunks, durable_seen)));
+        let applied = self.apply(&mut applier, assembler, received).await;
+        if !matches!(applied, Ok(None)) {
+            // The next attempt wants the folder for itself.
+            reader.abort();
+            let _ = reader.await;
+            return applied;
+        }
+        let drain = joined(reader.await)?;
+        self.end(&mut applier, None).await?;
+        if applier.checkpoint() < end {
+            let (at, what) = (applier.checkpoint(), "the spool did not bring the target to its end");
+            return Err(Error::failed(what)
+                .with_detail(format!("It stands at {at}, and not at {end}."))
+                .into());
+        }
+        drain.discard().await?;
+        Ok(None)
+    }
+
+    /// Applies what the source sends from the checkpoint on.
+    async fn receive(&mut self, mut sessions: Sessions, checkpoint: &Checkpoint) -> Result<Ended, Halt> {
+        let (options, start) = (self.options, checkpoint.applied);
+        let mut source = Connection::connect(&options.source, Side::Source, &Settings::replication()).await?;
+        start::as_is(&mut source, &mut sessions.0).await?;
+        let Resumable { timeline, interval } =
+            slot::check_resume(&mut source, &options.slot, &options.publication, checkpoint).await?;
+        // The last run may have committed without waiting for the disk.
+        fault::step("durable checkpoint", checkpoint::make_durable(&mut sessions.0, timeline)).await?;
+        let version = ProtocolVersion::newest_of(source.version());
+        let command =
+            start::start_command(&options.slot, &options.publication, version, start, options.streaming);
+        let stream = CopyBoth::start(source, &command).await.map_err(|e| slot::explain(e, &options.slot))?;
+
+        let (durable, durable_seen) = watch::channel(start);
+        let (mut applier, _flusher) = self.applier(sessions, start, durable).await?;
+        let (chunks, received) = mpsc::channel(1024);
+        let commits = applier.commits.subscribe();
+        let finish = CancellationToken::new();
+        let receiver = Receiver {
+            stream,
+            chunks,
+            durable: durable_seen,
+            commits,
+            feedback: Feedback::new(start),
+            progress: self.progress.clone(),
+            interval,
+            silence: self.silence,
+            finish: finish.clone(),
+        };
+        let receiver = AbortOnDropHandle::new(self.tasks.spawn(receiver.run()));
+        let assembler = self.assembler(version, start);
+        let applied = self.apply(&mut applier, assembler, received).await;
+        drop(applier);
+        finish.cancel();
+        match (applied, joined(receiver.await)) {
+            (Ok(Some(ended)), _) => Ok(ended),
+            // The applier ran dry because the receiver had ended.
+            (Ok(None), Err(error)) => Err(failure::of_source(&options.source, error).await.into()),
+            (Ok(None), Ok(())) => Err(Error::connection("the replication stream ended").into()),
+            (Err(halt), _) => Err(halt),
+        }
+    }
+
+    fn assembler(&self, version: ProtocolVersion, start: Lsn) -> Assembler {
+        let Options { memory, spill_directory, .. } = self.options;
+        Assembler::new(version, start, Budget { memory: *memory, directory: spill_directory.clone() })
+    }
+
+    /// Over sessions whose checkpoint `start` is durable; with it, who makes its commits durable.
+    async fn applier(
+        &self,
+        (target, lookup, role): Sessions,
+        start: Lsn,
+        durable: watch::Sender<Lsn>,
+    ) -> Result<(Applier, AbortOnDropHandle<()>)> {
+        self.progress.set_applied(start, None);
+        self.progress.set_durable(start);
+        let (committed, committed_seen) = watch::channel(start);
+        let flusher = Flusher::open(&self.options.target, committed_seen, durable.clone()).await?;
+        let flusher = AbortOnDropHandle::new(self.tasks.spawn(flusher.run()));
+        let applier = Applier::new(Parts {
+            target,
+            lookup,
+            role,
+            on_conflict: self.options.on_conflict,
+            filter: self.filter.clone(),
+            progress: self.progress.clone(),
+            checkpoint: committed,
+            durable,
+            careful_until: self.careful_until,
+        })?;
+        Ok((applier, flusher))
+    }
+}
