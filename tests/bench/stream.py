@@ -286,10 +286,11 @@ class Bench:
                 consumer.stop()
         if self.options.floor:
             source.psql("bench", "SELECT pg_create_logical_replication_slot('discard', 'pgoutput')")
+        begun = time.monotonic()
         backlog.make(self)
+        figures = {"made": {"seconds": round(time.monotonic() - begun, 3)}}
         self.mark()
         source.psql("postgres", "CHECKPOINT")
-        figures = {}
         if self.options.floor:
             figures["discard"] = {"seconds": round(self.discard(), 3)}
             source.psql("bench", "SELECT pg_drop_replication_slot('discard')")
@@ -384,6 +385,7 @@ def summary(rounds):
     result["pgstream"]["program_peak_kb"] = max(figures["pgstream"]["program_peak_kb"] for figures in rounds)
     for ratio, key in (("ratio", "seconds"), ("cpu_ratio", "all_cpu")):
         result[ratio] = round(statistics.median(f["pgstream"][key] / f["native"][key] for f in rounds), 3)
+    result["made_seconds"] = median("made", "seconds")
     if "discard" in rounds[0]:
         result["discard_seconds"] = median("discard", "seconds")
     result["load"] = round(statistics.median(f[name]["load"] for f in rounds for name in ("native", "pgstream")), 1)
@@ -401,7 +403,9 @@ def show(report):
         native, ours = figures["native"], figures["pgstream"]
         theirs = f"{native['seconds']:.2f} ({native['walsender_cpu']:.1f} + {native['apply_cpu']:.1f})"
         own = f"{ours['seconds']:.2f} ({ours['walsender_cpu']:.1f} + {ours['apply_cpu']:.1f} + {ours['program_cpu']:.1f})"
-        floor = f"   received and discarded in {figures['discard_seconds']:.2f} s" if "discard_seconds" in figures else ""
+        floor = f"   the source's own sessions took {figures['made_seconds']:.2f} s"
+        if "discard_seconds" in figures:
+            floor += f", received and discarded in {figures['discard_seconds']:.2f} s"
         print(
             f"{figures['title']:44} {theirs:>24} {own:>30} {figures['ratio']:6.2f} {figures['cpu_ratio']:6.2f} "
             f"{ours['program_peak_kb'] / 1024:4.0f} MB {figures['load']:5.1f}{floor}"
