@@ -21,7 +21,7 @@ use super::schedule::Schedule;
 use super::snapshot::Snapshot;
 use crate::config::{Config, Side};
 use crate::ddl;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, joined};
 use crate::progress::Progress;
 use crate::schema::table::{RelationName, Table};
 use crate::state::{self, Offer, Part, Relation};
@@ -203,9 +203,8 @@ fn spawn_rows(
 
 /// Joins every task of a set; the first that fails aborts the others. A failure outranks a stop.
 async fn join(set: &mut JoinSet<Result<()>>, abort: &CancellationToken, failure: &mut Option<Error>) {
-    while let Some(joined) = set.join_next().await {
-        let result = joined.unwrap_or_else(|e| Err(Error::failed(format!("a worker ended abnormally: {e}"))));
-        if let Err(error) = result {
+    while let Some(ended) = set.join_next().await {
+        if let Err(error) = joined("a worker", ended) {
             abort.cancel();
             if failure
                 .as_ref()
