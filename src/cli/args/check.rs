@@ -2,12 +2,12 @@
 
 use clap::Args;
 
+use super::content::Content;
 use super::databases::Databases;
 use super::migrate::Method;
 use super::replication::ReplicaIdentity;
 use super::roles::Roles;
 use super::value::size;
-use crate::cli::content::Content;
 use crate::migrate;
 
 /// `pgstream check`.

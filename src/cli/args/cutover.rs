@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::content::Content;
 use super::databases::Databases;
 use super::replication::Replication;
 use super::value::{duration, size};
 use super::windows::Windows;
-use crate::cli::content::Content;
 
 /// `pgstream cutover`.
 #[derive(Debug, Args)]

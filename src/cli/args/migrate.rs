@@ -5,13 +5,13 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::check::Limits;
+use super::content::Content;
 use super::databases::Databases;
 use super::replication::Replication;
 use super::roles::Roles;
 use super::schema::Section;
 use super::value::{duration, size};
 use super::windows::Windows;
-use crate::cli::content::Content;
 use crate::migrate;
 
 /// `pgstream migrate`.

@@ -7,6 +7,7 @@
 
 mod check;
 mod cleanup;
+mod content;
 mod cutover;
 mod databases;
 mod generate;
@@ -26,10 +27,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(super) use check::Check;
 pub(super) use cleanup::Cleanup;
+pub(super) use content::Content;
 pub(super) use cutover::Cutover;
 pub(super) use databases::Databases;
 pub(super) use generate::{Generate, Printed};
-pub(super) use migrate::{Method, Migrate};
+pub(super) use migrate::Migrate;
 pub(super) use replication::{OnConflict, Replication};
 pub(super) use schema::{Schema, Section};
 pub(super) use status::Status;

@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use crate::cli::content::Content;
+use super::content::Content;
 
 /// `pgstream schema`.
 #[derive(Debug, Args)]

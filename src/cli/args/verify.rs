@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::content::Content;
 use super::databases::Databases;
 use super::value::{duration, percent};
-use crate::cli::content::Content;
 
 /// `pgstream verify`.
 #[derive(Debug, Args)]
