@@ -192,6 +192,11 @@ impl Error {
     }
 }
 
+/// What a task gave that was joined; where it panicked, an error that says so of `what`, such as `a worker`.
+pub fn joined<T>(what: &str, task: Result<Result<T>, impl fmt::Display>) -> Result<T> {
+    task.unwrap_or_else(|panic| Err(Error::failed(format!("{what} ended unexpectedly: {panic}"))))
+}
+
 /// The operating system's reason in PostgreSQL's form: lower case, without the number.
 pub fn io_reason(error: &std::io::Error) -> String {
     let text = error.to_string().to_lowercase();

@@ -7,8 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use super::args::{self, Migrate};
-use super::content::Content;
+use super::args::{self, Content, Migrate};
 use super::{Context, Outcome, check, dashboard, metrics, server, size, stop, view};
 use crate::catalog::role::Scope;
 use crate::config::Side;

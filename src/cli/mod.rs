@@ -6,7 +6,6 @@
 mod args;
 mod check;
 mod cleanup;
-mod content;
 mod cutover;
 mod dashboard;
 mod generate;

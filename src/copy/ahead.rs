@@ -18,7 +18,7 @@ use super::schedule::{Schedule, Work};
 use super::worker::{is_full, locked, session};
 use crate::config::Config;
 use crate::ddl::Item;
-use crate::error::{Error, Result};
+use crate::error::{Result, joined};
 use crate::fault;
 use crate::progress::Progress;
 use crate::wire::Connection;
@@ -68,9 +68,8 @@ pub async fn make_ahead(
         workers.spawn(async move { ahead.work().await });
     }
     let mut failure = None;
-    while let Some(joined) = workers.join_next().await {
-        let result = joined.unwrap_or_else(|e| Err(Error::failed(format!("a worker ended abnormally: {e}"))));
-        failure = failure.or(result.err());
+    while let Some(ended) = workers.join_next().await {
+        failure = failure.or(joined("a worker", ended).err());
     }
     match failure {
         Some(error) => Err(error),

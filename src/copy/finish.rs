@@ -1,13 +1,14 @@
 //! What follows the rows: planner statistics.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::worker::locked;
 use crate::config::{Config, Side};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, joined};
 use crate::progress::Progress;
 use crate::sql::qualified;
 use crate::state::Relation;
@@ -33,7 +34,7 @@ pub async fn analyze(
         workers.spawn(async move {
             let mut session = Connection::connect(&target, Side::Target, &Settings::session()).await?;
             loop {
-                let some = take(&mut tables.lock().unwrap_or_else(PoisonError::into_inner));
+                let some = take(&mut locked(&tables));
                 if some.is_empty() {
                     break;
                 }
@@ -60,8 +61,8 @@ pub async fn analyze(
             Ok(())
         });
     }
-    while let Some(joined) = workers.join_next().await {
-        joined.map_err(|e| Error::failed(format!("a worker ended abnormally: {e}")))??;
+    while let Some(ended) = workers.join_next().await {
+        joined("a worker", ended)?;
     }
     Ok(())
 }

@@ -1,4 +1,7 @@
-//! The workers of a bulk copy: some move rows, some make indexes and constraints, all end together.
+//! The workers of a bulk copy: some move rows (`rows`), some make indexes and constraints (`post_data`), all end together.
+//!
+//! In: the parts and the items that are left, a snapshot. Out: every part done, every item made or recorded as failed. What may fail: any worker; its failure stops the
+//! others, and what they have finished stays.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,24 +11,20 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::apply::{BEGIN, apply_items};
 use super::elsewhere;
 use super::failures::Failures;
 use super::format::CopyFormat;
-use super::large_object;
-use super::part::{SMALL, SMALL_PARTS, TableJob, copy_parts};
-use super::schedule::{Schedule, Work};
-use super::snapshot::{self, Snapshot};
-use crate::catalog::activity;
-use crate::catalog::server::rewritten;
+use super::part::TableJob;
+use super::post_data::{MORE_FOR_CHEAP, make_items, watch_builds};
+use super::rows::{Holder, move_rows};
+use super::schedule::Schedule;
+use super::snapshot::Snapshot;
 use crate::config::{Config, Side};
-use crate::ddl::{self, Item};
-use crate::error::{Error, ErrorKind, Result};
-use crate::fault;
+use crate::ddl;
+use crate::error::{Error, ErrorKind, Result, joined};
 use crate::progress::Progress;
 use crate::schema::table::{RelationName, Table};
-use crate::sql::qualified;
-use crate::state::{self, LARGE_OBJECTS, Offer, Part, Relation};
+use crate::state::{self, Offer, Part, Relation};
 use crate::wire::{Canceller, Connection, Settings};
 
 /// How many sessions work at once on each server.
@@ -36,10 +35,6 @@ pub struct Workers {
     /// Sessions that build large indexes and check large tables.
     pub index_jobs: usize,
 }
-
-/// So many more sessions make post-data items that read little, if the target has room for them: most of the time of each is a wait for the disk, to which a
-/// new index is written at once.
-const MORE_FOR_CHEAP: usize = 2;
 
 /// The tables of the source, and how their rows travel.
 #[derive(Debug)]
@@ -64,12 +59,12 @@ pub fn is_as_is(source: &Connection, target: &Connection) -> bool {
 /// A bulk copy: what all its workers of this process share.
 #[derive(Debug)]
 pub struct Copy {
-    source: Config,
+    pub(super) source: Config,
     pub(super) target: Config,
     pub(super) offer: Offer,
-    tables: HashMap<u32, TableJob>,
-    ddl: ddl::Options,
-    failures: Arc<Failures>,
+    pub(super) tables: HashMap<u32, TableJob>,
+    pub(super) ddl: ddl::Options,
+    pub(super) failures: Arc<Failures>,
     /// Numbers of the parts of each relation that are not done, as far as this process knows.
     pub(super) open: Mutex<HashMap<u32, HashSet<u32>>>,
     pub(super) post_data: Mutex<Schedule>,
@@ -121,7 +116,7 @@ impl Copy {
     }
 
     /// A part is done; `false` where that was known before.
-    fn part_is_done(&self, part: &Part) -> bool {
+    pub(super) fn part_is_done(&self, part: &Part) -> bool {
         let mut open = locked(&self.open);
         let Some(left) = open.get_mut(&part.relation) else { return false };
         let news = left.remove(&part.number);
@@ -206,49 +201,10 @@ fn spawn_rows(
     rows
 }
 
-/// How often the server is asked how far its indexes are; most are built in less.
-const LOOK: Duration = Duration::from_secs(2);
-
-/// Reports how far the indexes are that are being built, until it is told to end or the server can't be asked.
-async fn watch_builds(copy: Arc<Copy>, ended: CancellationToken) {
-    let mut session: Option<Connection> = None;
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(LOOK) => {}
-            () = ended.cancelled() => break,
-        }
-        if !copy.progress.is_active(&["index", "constraint"]) {
-            copy.progress.set_builds(Vec::new());
-            continue;
-        }
-        let builds = async {
-            let session = match &mut session {
-                Some(session) => session,
-                none => {
-                    none.insert(Connection::connect(&copy.target, Side::Target, &Settings::session()).await?)
-                }
-            };
-            activity::running_builds(session).await
-        };
-        match builds.await {
-            Ok(builds) => copy.progress.set_builds(builds.iter().map(ToString::to_string).collect()),
-            Err(error) => {
-                tracing::debug!(%error, "could not see how far indexes are");
-                break;
-            }
-        }
-    }
-    copy.progress.set_builds(Vec::new());
-    if let Some(session) = session {
-        session.close().await;
-    }
-}
-
 /// Joins every task of a set; the first that fails aborts the others. A failure outranks a stop.
 async fn join(set: &mut JoinSet<Result<()>>, abort: &CancellationToken, failure: &mut Option<Error>) {
-    while let Some(joined) = set.join_next().await {
-        let result = joined.unwrap_or_else(|e| Err(Error::failed(format!("a worker ended abnormally: {e}"))));
-        if let Err(error) = result {
+    while let Some(ended) = set.join_next().await {
+        if let Err(error) = joined("a worker", ended) {
             abort.cancel();
             if failure
                 .as_ref()
@@ -259,9 +215,6 @@ async fn join(set: &mut JoinSet<Result<()>>, abort: &CancellationToken, failure:
         }
     }
 }
-
-/// The snapshot, with the session that holds a lock on every table.
-type Holder = Arc<tokio::sync::Mutex<Snapshot>>;
 
 #[derive(Debug)]
 enum Kind {
@@ -297,119 +250,6 @@ async fn guarded(copy: Arc<Copy>, abort: CancellationToken, kind: Kind) -> Resul
     result
 }
 
-async fn move_rows(copy: &Copy, holder: Option<&Holder>, sessions: &Mutex<Vec<Canceller>>) -> Result<()> {
-    if locked(&copy.open).is_empty() {
-        return Ok(());
-    }
-    let mut source = snapshot::join(&copy.source, &copy.offer.snapshot).await?;
-    locked(sessions).push(source.canceller());
-    let mut target = session(&copy.target).await?;
-    locked(sessions).push(target.canceller());
-    // Relations that only the holder can still read.
-    let mut left = HashSet::new();
-    loop {
-        target.pipeline(&BEGIN).await?;
-        let parts = state::claim(&mut target, copy.offer.run, &left, SMALL, SMALL_PARTS).await?;
-        if parts.is_empty() {
-            target.execute("ROLLBACK").await?;
-            // Registered before looking, as in `make_items`.
-            let finished = copy.finished.notified();
-            if locked(&copy.open).is_empty() || !elsewhere::is_worth_waiting(copy, &mut target).await? {
-                target.close().await;
-                source.close().await;
-                return Ok(());
-            }
-            tokio::select! {
-                () = finished => {}
-                () = tokio::time::sleep(elsewhere::AGAIN) => {}
-            }
-            continue;
-        }
-        // Held until these parts are copied, where the worker's own session has to wait.
-        let mut held = None;
-        if !share(copy, &parts, &mut source).await? {
-            let Some(holder) = holder else {
-                target.execute("ROLLBACK").await?;
-                left.extend(parts.iter().map(|part| part.relation));
-                continue;
-            };
-            let snapshot = held.insert(holder.lock().await);
-            locked(sessions).push(snapshot.connection().canceller());
-        }
-        let source = held.as_mut().map_or(&mut source, |snapshot| snapshot.connection());
-        let (objects, rows): (Vec<&Part>, Vec<&Part>) =
-            parts.iter().partition(|part| part.relation == LARGE_OBJECTS);
-        let mut jobs: Vec<(&TableJob, &Part)> = Vec::with_capacity(rows.len());
-        for part in &rows {
-            jobs.push((copy.tables.get(&part.relation).ok_or_else(|| missing(part))?, part));
-        }
-        let mut copied = copy_parts(&jobs, copy.offer.lsn, source, &mut target, &copy.progress).await?;
-        for part in &objects {
-            let (content, lsn) = (&copy.ddl, copy.offer.lsn);
-            copied.push(
-                large_object::copy_part(part, content, lsn, source, &mut target, &copy.progress).await?,
-            );
-        }
-        let mut commit: Vec<&str> = copied.iter().map(|copied| copied.finish.as_str()).collect();
-        commit.push("COMMIT");
-        fault::step("part commit", async { target.pipeline(&commit).await.map_err(Error::from) }).await?;
-        for (part, copied) in rows.iter().chain(&objects).zip(&copied) {
-            if copy.part_is_done(part) {
-                copy.progress.add_part(copied.rows);
-            }
-        }
-    }
-}
-
-/// How long a worker waits for its lock on a table.
-const LOCK_WAIT: &str = "500ms";
-
-/// Locks the tables of these parts; `false` where another session's TRUNCATE or ALTER TABLE waits for the snapshot's holder to let them go. The server
-/// puts a worker behind it in the queue, and so both would wait for ever; the holder itself, which has the lock, may still read.
-///
-/// A holder whose session was lost has let go of its locks: that no table was rewritten since is made sure of once more.
-async fn share(copy: &Copy, parts: &[Part], source: &mut Connection) -> Result<bool> {
-    let tables: Vec<&Table> =
-        parts.iter().filter_map(|part| copy.tables.get(&part.relation)).map(|job| &job.table).collect();
-    if tables.is_empty() {
-        return Ok(true);
-    }
-    let names: Vec<String> =
-        tables.iter().map(|table| format!("ONLY {}", qualified(&table.schema, &table.name))).collect();
-    let tried = source
-        .pipeline(&[
-            "SAVEPOINT locks".to_owned(),
-            format!("SET LOCAL lock_timeout = '{LOCK_WAIT}'"),
-            format!("LOCK TABLE {} IN ACCESS SHARE MODE", names.join(", ")),
-            "SET LOCAL lock_timeout = 0".to_owned(),
-            "RELEASE locks".to_owned(),
-        ])
-        .await;
-    let Err(failure) = tried else {
-        let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
-        return match rewritten(source, &oids).await?.first() {
-            None => Ok(true),
-            Some(table) => Err(Error::failed(format!(
-                "could not copy table \"{table}\": it was truncated, rewritten or renamed on the source after the snapshot was taken"
-            ))
-            .with_detail("The session that kept it locked was lost.")
-            .with_hint("Run the same command again: what is done is kept, and the rest is copied from a new snapshot.")),
-        };
-    };
-    if source.is_broken() {
-        return Err(failure.error);
-    }
-    let waited = failure.error.sqlstate().is_some_and(|s| s.as_str() == "55P03");
-    source.execute("ROLLBACK TO locks").await?;
-    // Whatever else is wrong with a table, its COPY says better.
-    Ok(!waited)
-}
-
-fn missing(part: &Part) -> Error {
-    Error::failed(format!("table with OID {} is no longer on the source", part.relation))
-        .with_hint("It was dropped since the migration began: start anew with --restart.")
-}
-
 /// A session of the target that works for the run.
 pub(super) async fn session(target: &Config) -> Result<Connection> {
     let mut session = Connection::connect(target, Side::Target, &Settings::session()).await?;
@@ -420,60 +260,4 @@ pub(super) async fn session(target: &Config) -> Result<Connection> {
 /// Whether a server refused a session because it, the database or the role has as many as it may.
 pub(super) fn is_full(error: &Error) -> bool {
     error.sqlstate().is_some_and(|state| state.as_str() == "53300")
-}
-
-/// What the progress says of items that are made together: the first index that is built, or else the first item, stands for all.
-fn what(items: &[Item]) -> Option<String> {
-    let item = items.iter().find(|item| matches!(item.kind, "INDEX" | "CONSTRAINT")).or(items.first())?;
-    let more = match items.len() {
-        1 => String::new(),
-        all => format!(" and {} more", all - 1),
-    };
-    Some(format!("{} {}{more}", item.kind.to_lowercase(), item.name))
-}
-
-async fn make_items(copy: &Copy, is_spare: bool, sessions: &Mutex<Vec<Canceller>>) -> Result<()> {
-    let mut target: Option<Connection> = None;
-    loop {
-        // Registered before looking, so that what is finished in between wakes us.
-        let finished = copy.finished.notified();
-        let work = locked(&copy.post_data).take();
-        let positions = match work {
-            Work::Done => break,
-            Work::Wait => {
-                finished.await;
-                continue;
-            }
-            Work::Make(positions) => positions,
-        };
-        let session = match &mut target {
-            Some(session) => session,
-            None => {
-                let opened = match session(&copy.target).await {
-                    Err(error) if is_spare && is_full(&error) => {
-                        locked(&copy.post_data).give_back(&positions);
-                        copy.finished.notify_waiters();
-                        return Ok(());
-                    }
-                    opened => opened?,
-                };
-                locked(sessions).push(opened.canceller());
-                target.insert(opened)
-            }
-        };
-        let items: Vec<_> = {
-            let post_data = locked(&copy.post_data);
-            positions.iter().map(|&position| post_data.item(position).clone()).collect()
-        };
-        let _active = what(&items).map(|what| copy.progress.begin(what));
-        let items: Vec<_> = items.iter().collect();
-        apply_items(session, &items, &copy.failures, &copy.progress).await?;
-        locked(&copy.post_data).finish(&positions);
-        copy.finished.notify_waiters();
-    }
-    copy.finished.notify_waiters();
-    if let Some(session) = target {
-        session.close().await;
-    }
-    Ok(())
 }

@@ -18,8 +18,9 @@ use pgstream_proto::lsn::Lsn;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::phases::remaining;
 use super::stream::names;
-use super::{Ended, Method, Options, Outcome, Run, outcome, refuse_other_source, remaining, scope};
+use super::{Ended, Method, Options, Outcome, Run, refuse_other_source, scope};
 use crate::catalog::server;
 use crate::config::Side;
 use crate::copy::{self, Failures};
@@ -81,7 +82,7 @@ pub async fn cutover(
     })?;
     refuse_other_source(&migration, &server::identity(&mut source).await?)?;
     if migration.phase == Phase::Done {
-        return outcome(&mut target, Ended::AlreadyDone, begun).await;
+        return Outcome::read(&mut target, Ended::AlreadyDone, begun).await;
     }
     if migration.method != "replication" || migration.phase < Phase::CatchUp {
         return Err(Error::usage("the migration is not ready for a cutover")
@@ -105,7 +106,7 @@ pub async fn cutover(
         }
         _ => error,
     })?;
-    outcome(&mut target, Ended::Done, begun).await
+    Outcome::read(&mut target, Ended::Done, begun).await
 }
 
 impl Run<'_> {

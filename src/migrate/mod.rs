@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! refuse (same database, other migration, names taken) → state tables
-//!   PreData   roles, pre-data items
+//!   PreData   roles, pre-data items                         these four: see `phases`
 //!   Copy      parts planned; rows by workers, post-data items behind them
 //!   PostData  sequences
 //!   Finish    statistics, privileges, event triggers, materialized views
@@ -20,6 +20,9 @@ pub mod cutover;
 pub mod database;
 pub mod later;
 pub mod locks;
+mod options;
+mod outcome;
+mod phases;
 mod point;
 pub mod position;
 mod relations;
@@ -33,128 +36,26 @@ mod stream;
 mod unprivileged;
 pub mod worker;
 
-use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use self::check::Report;
-use self::point::Point;
-use crate::catalog::{self, role::Scope, server::Identity};
+use crate::catalog::{self, server::Identity};
 use crate::config::{Config, Side};
-use crate::copy::{
-    self, Copy, Failures, Policy, Schedule, Snapshot, SourceTables, SplitRule, Tables, Workers,
-};
-use crate::ddl::{self, Item, NotCopied, Plan, Section};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
 use crate::progress::Progress;
-use crate::replication::{self, MissingIdentity, OnConflict};
-use crate::schema::table::Table;
-use crate::schema::{Database, partition};
-use crate::state::{self, Begin, ItemOutcome, ItemState, Migration, Phase};
+use crate::replication;
+use crate::state::{self, Begin, Migration, Phase};
 use crate::wire::{Connection, Settings};
 use database::Opened;
-use roles::Roles;
-use scope::Seen;
+pub use options::{Method, Options};
+pub use outcome::{Ended, Outcome};
 pub use sections::Sections;
 use start::{Start, Turn};
 pub use start::{start, wanted};
-
-/// What a migration is asked to do.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The database that is copied from.
-    pub source: Config,
-    /// The database that is copied to.
-    pub target: Config,
-    /// Sessions that move rows, on each side.
-    pub jobs: usize,
-    /// Sessions that make indexes and constraints.
-    pub index_jobs: usize,
-    /// Tables above this size (with TOAST, in bytes) are cut into parts; 0 cuts none.
-    pub split_larger_than: u64,
-    /// The sections that this run takes; fewer than all only with the method copy.
-    pub sections: Sections,
-    /// Drop what an earlier run of pgstream made, and start anew.
-    pub restart: bool,
-    /// Go on without objects that the target refuses.
-    pub keep_going: bool,
-    /// What of the schema is copied.
-    pub ddl: ddl::Options,
-    /// The roles that are made, shared by the databases of a run.
-    pub roles: Arc<Roles>,
-    /// What the check lets pass.
-    pub limits: check::Limits,
-    /// Whether a target database that isn't there is created.
-    pub create_database: bool,
-    /// How many databases are copied at the same time, shared by the databases of a run. Following a source takes no turn.
-    pub turns: Arc<Semaphore>,
-    /// How long to wait for another session's lock on a source table.
-    pub lock_wait: Duration,
-    /// How the target gets what changes meanwhile.
-    pub method: Method,
-    /// How long the slot may wait for transactions of the source to end.
-    pub slot_timeout: Duration,
-    /// What to do about tables without replica identity.
-    pub replica_identity: MissingIdentity,
-    /// What to do about an UPDATE or DELETE whose row is not on the target.
-    pub on_conflict: OnConflict,
-    /// Cut over as soon as the target is at most this far behind, in bytes of log.
-    pub stop_when_caught_up: Option<u64>,
-    /// The folder for transactions that don't fit into memory.
-    pub spill_directory: PathBuf,
-    /// The folder that the stream is received into while rows are copied.
-    pub spool: Option<PathBuf>,
-}
-
-/// How a database is moved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Method {
-    /// By replication where the source allows it, by copy otherwise.
-    Auto,
-    /// Copied once.
-    Copy,
-    /// Copied, then followed until a cutover.
-    Replication,
-}
-
-/// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// The migration is done.
-    Done,
-    /// It had been done before; nothing was touched.
-    AlreadyDone,
-    /// A cutover took over.
-    HandedOver,
-    /// The sections that were asked for are done; these are left.
-    Partly(Sections),
-}
-
-/// How a migration ended.
-#[derive(Debug, Clone)]
-pub struct Outcome {
-    /// Whether it is done.
-    pub ended: Ended,
-    /// `copy` or `replication`.
-    pub method: String,
-    /// Why the method auto chose `copy`, one full sentence each.
-    pub fallback: Vec<String>,
-    /// What is not on the target as on the source.
-    pub omissions: Vec<NotCopied>,
-    /// Tables whose rows are on the target.
-    pub tables: u64,
-    /// Rows copied, by all runs together.
-    pub rows: u64,
-    /// Size of the tables on the source, in bytes.
-    pub bytes: u64,
-    /// Time that this run took.
-    pub elapsed: Duration,
-}
 
 /// Runs a migration, or what an earlier run left of it.
 ///
@@ -204,7 +105,7 @@ async fn run(
                 report.release().await;
             }
         } else if present.phase == Phase::Done {
-            return outcome(&mut target, Ended::AlreadyDone, begun).await;
+            return Outcome::read(&mut target, Ended::AlreadyDone, begun).await;
         }
     }
     let options = &Options { ddl: scope::settled(&options.ddl, migration.as_ref())?, ..options.clone() };
@@ -214,7 +115,7 @@ async fn run(
         Ok(ended) => {
             // A stream may have outlived the session.
             let mut target = Connection::connect(&options.target, Side::Target, &Settings::session()).await?;
-            outcome(&mut target, ended, begun).await
+            Outcome::read(&mut target, ended, begun).await
         }
         Err(error) => {
             let error = explain_stop(error);
@@ -254,24 +155,6 @@ async fn record(config: &Config, session: &mut Connection, error: &Error) {
     if let Ok(Err(e)) = tokio::time::timeout(Duration::from_secs(5), recorded).await {
         tracing::debug!(%e, "could not record the error in the state tables");
     }
-}
-
-async fn outcome(target: &mut Connection, ended: Ended, begun: Instant) -> Result<Outcome> {
-    let tables = state::part_progress(target).await?;
-    let (method, fallback) = state::read(target)
-        .await?
-        .map(|migration| (migration.method, migration.fallback))
-        .unwrap_or_default();
-    Ok(Outcome {
-        ended,
-        method,
-        fallback,
-        omissions: state::omissions(target).await?,
-        tables: tables.len() as u64,
-        rows: tables.iter().map(|t| t.rows).sum(),
-        bytes: tables.iter().map(|t| t.bytes).sum(),
-        elapsed: begun.elapsed(),
-    })
 }
 
 /// Host names prove nothing; a cluster's identifier and a database's OID in it do.
@@ -442,285 +325,10 @@ impl Run<'_> {
         state::read(target).await?.ok_or_else(|| Error::failed("the state tables are gone"))
     }
 
-    /// Everything up to a target that stands at a snapshot of the source. The stream goes into the spool meanwhile, where there is to be one.
-    async fn phases(
-        &self,
-        mut source: Connection,
-        target: &mut Connection,
-        migration: &Migration,
-        seen: Option<Seen>,
-    ) -> Result<()> {
-        locks::wait(&mut source, self.options.lock_wait, self.progress, self.stop).await?;
-        let point = self.point(&mut source, target, migration, seen).await?;
-        let stop = self.stop.child_token();
-        let Some(spooling) = self.spool(migration, &stop)? else {
-            return self.phases_at(point, source, target, migration).await;
-        };
-        // Boxed, as the whole machine is.
-        let run = Run { stop: &stop, turn: None, ..*self };
-        let worked = Box::pin(run.phases_at(point, source, target, migration)).await;
-        // Without the stream, the copy is worth nothing.
-        spooling.end().await?;
-        worked
-    }
-
-    /// All phases of a copy at this point of the source.
-    async fn phases_at(
-        &self,
-        point: Point,
-        mut source: Connection,
-        target: &mut Connection,
-        migration: &Migration,
-    ) -> Result<()> {
-        let Point { snapshot, selected, left_out } = point;
-        later::refuse_renamed(target, &selected.database.tables).await?;
-        let wanted =
-            ddl::Options { database: Some(self.options.target.dbname.clone()), ..self.options.ddl.clone() };
-        let (database, plan) = scope::plan(target, selected, &wanted).await?;
-        self.check_stop()?;
-        for omission in &plan.not_copied {
-            state::omit(target, omission).await?;
-        }
-        let made = state::items(target).await?;
-        self.note_changes(&plan, &made);
-        self.progress.set_items(made.len() as u64, plan.items.len() as u64);
-
-        let failures = Arc::new(Failures::new(&plan, self.policy()));
-        self.follow_sections(target, migration, (&plan, &made), &failures).await?;
-        if self.options.sections.pre_data {
-            self.progress.set_phase("creating tables and types");
-            self.make_roles(&mut source, target).await?;
-            self.make(target, Section::PreData, (&plan, &made), &failures).await?;
-        }
-        // Rows of a table that could not be made have no place.
-        let database = database.without(&failures.objects(&plan));
-        self.check_stop()?;
-
-        let positions: HashSet<u32> =
-            database.sequences.iter().filter(|s| !s.contents_left_out).map(|s| s.oid).collect();
-        let Sections { data, post_data, .. } = self.options.sections;
-        if data || post_data {
-            self.progress.set_phase(if data { "copying rows" } else { "creating indexes and constraints" });
-            self.copy_rows(snapshot, target, (database, &left_out), &plan, &made, &failures).await?;
-        }
-        if data {
-            enter(target, Phase::PostData).await?;
-            self.progress.set_phase("setting sequences");
-            // It was idle while rows were copied and indexes built.
-            self.revive(&mut source).await?;
-            // The snapshot is gone, and with it the catalogs as they were: sequences are read as they are now, as pg_dump does.
-            let mut sequences = catalog::sequence::sequences().run(&mut source).await?;
-            sequences.retain(|sequence| positions.contains(&sequence.oid));
-            fault::step("sequences", copy::copy_sequences(&mut source, target, &sequences)).await?;
-            self.check_stop()?;
-        }
-        if !post_data {
-            source.close().await;
-            return Ok(());
-        }
-
-        enter(target, Phase::Finish).await?;
-        self.progress.set_phase("collecting statistics");
-        self.analyze(target).await?;
-        self.progress.set_phase("granting privileges and refreshing views");
-        for section in [Section::Privileges, Section::Last] {
-            self.make(target, section, (&plan, &made), &failures).await?;
-            self.check_stop()?;
-        }
-        source.close().await;
-        Ok(())
-    }
-
-    /// Makes what is left of a section: as much as can be by several sessions, the rest by this one.
-    async fn make(
-        &self,
-        target: &mut Connection,
-        section: Section,
-        (plan, made): (&Plan, &HashMap<String, ItemState>),
-        failures: &Failures,
-    ) -> Result<()> {
-        let mut places: Vec<usize> = remaining_places(plan, section, made).collect();
-        // Those of the last section must not see each other being made, and what needs something that failed is left out.
-        if section != Section::Last && failures.is_empty() {
-            let config = &self.options.target;
-            let (jobs, part) = (self.options.index_jobs, plan.part(&places));
-            let left = copy::make_ahead(config, part, jobs, self.progress, self.stop).await?;
-            places = left.into_iter().map(|position| places[position]).collect();
-            self.check_stop()?;
-        }
-        let items: Vec<&Item> = places.into_iter().map(|place| &plan.items[place]).collect();
-        copy::apply_items(target, &items, failures, self.progress).await.map(drop)
-    }
-
-    fn policy(&self) -> Policy {
-        match (self.options.keep_going, self.method) {
-            (false, _) => Policy::Stop,
-            (true, Method::Copy) => Policy::Continue,
-            (true, _) => Policy::KeepContainers,
-        }
-    }
-
-    async fn analyze(&self, target: &mut Connection) -> Result<()> {
-        let tables = state::relations(target).await?;
-        let tables = tables
-            .into_iter()
-            .filter(|(relation, _, _)| relation.oid != state::LARGE_OBJECTS)
-            .map(|(relation, _, _)| relation)
-            .collect();
-        copy::analyze(&self.options.target, tables, self.options.jobs, self.progress, self.stop).await
-    }
-
     fn check_stop(&self) -> Result<()> {
         if self.stop.is_cancelled() {
             return Err(Error::stopped());
         }
         Ok(())
-    }
-
-    /// Says which items an earlier run made from a definition that the source no longer has.
-    fn note_changes(&self, plan: &Plan, made: &HashMap<String, ItemState>) {
-        for item in &plan.items {
-            let changed = made.get(&item.key()).is_some_and(|state| {
-                state.outcome != ItemOutcome::Failed && state.fingerprint != state::fingerprint(item)
-            });
-            if changed {
-                let what = format!(
-                    "{} was changed on the source after an earlier run made it on the target",
-                    item.key()
-                );
-                self.progress.warn(what, None);
-            }
-        }
-    }
-
-    async fn make_roles(&self, source: &mut Connection, target: &mut Connection) -> Result<()> {
-        let made = self.options.roles.make(source, target, &self.options.ddl).await?;
-        // Those of a whole server belong to no database's record.
-        if self.options.roles.options().scope == Scope::Database {
-            let records: Vec<_> = made
-                .iter()
-                .map(|made| state::record_item(&made.item, made.outcome, made.reason.as_deref()))
-                .collect();
-            let record = async { target.pipeline(&records).await.map_err(Error::from) };
-            fault::step("roles recorded", record).await?;
-            self.progress.add_items(records.len() as u64);
-        }
-        Ok(())
-    }
-
-    async fn copy_rows(
-        &self,
-        mut snapshot: Snapshot,
-        target: &mut Connection,
-        (database, left_out): (Database, &HashMap<u32, String>),
-        plan: &Plan,
-        made: &HashMap<String, ItemState>,
-        failures: &Arc<Failures>,
-    ) -> Result<()> {
-        let options = self.options;
-        let through_root = partition::loaded_through_root(&database, encoding(target));
-        if options.sections.data {
-            let rule = SplitRule { larger_than: options.split_larger_than, source_version: database.version };
-            let wanted = relations::Wanted {
-                tables: &database.tables,
-                large_objects: options.ddl.selection.includes_large_objects(),
-                through_root: &through_root,
-                left_out,
-            };
-            relations::plan(snapshot.connection(), target, &wanted, &rule, self.progress).await?;
-            // Only now: a run that finds this phase and no open part takes it that every row has been copied.
-            enter(target, Phase::Copy).await?;
-        }
-        let relations = state::relations(target).await?;
-        let progress = state::part_progress(target).await?;
-        self.progress.set_parts(
-            progress.iter().map(|p| p.parts_done).sum(),
-            progress.iter().map(|p| p.parts).sum(),
-            progress.iter().map(|p| p.bytes_done).sum(),
-            progress.iter().map(|p| p.bytes).sum(),
-        );
-        let leaves = partition::leaves(&database.tables);
-        let sizes =
-            database.tables.iter().map(|t| (t.oid, size_with_leaves(t, &leaves, &database.tables))).collect();
-        let incomplete: Vec<u32> =
-            relations.iter().filter(|(_, done, all)| done < all).map(|(r, _, _)| r.oid).collect();
-        let relations = relations.into_iter().map(|(relation, _, _)| relation).collect();
-        let pending = state::pending_parts(target).await?;
-        let mut chosen: Vec<usize> = match options.sections.post_data {
-            true => remaining_places(plan, Section::PostData, made).collect(),
-            false => Vec::new(),
-        };
-        if self.method == Method::Replication {
-            let silent = stream::can_silence(&options.target).await?;
-            if !silent {
-                self.progress.note(
-                    "triggers and foreign keys are created at the cutover: they can't be silenced on the target",
-                );
-            }
-            let held_back = stream::held_back(&database, silent);
-            chosen.retain(|&place| !held_back(&plan.items[place]));
-        }
-        let (items, needs) = plan.part(&chosen);
-        let waited_for = Tables { leaves, sizes, incomplete: &incomplete };
-        let post_data = Schedule::post_data(items, needs, &waited_for, self.options.index_jobs.max(1));
-        let as_is = copy::is_as_is(snapshot.connection(), target);
-        let tables = database.tables.into_iter().map(|table| (table.oid, table)).collect();
-        let tables = SourceTables {
-            tables,
-            through_root,
-            as_is,
-            ddl: options.ddl.clone(),
-            failures: failures.clone(),
-        };
-        let offer = state::offer(target, snapshot.name(), snapshot.lsn());
-        let offer = fault::step("snapshot offered", offer).await?;
-        let copy = Copy::new(
-            (options.source.clone(), options.target.clone()),
-            offer,
-            relations,
-            pending,
-            tables,
-            post_data,
-            self.progress.clone(),
-        );
-        let workers = Workers { jobs: options.jobs, index_jobs: options.index_jobs };
-        copy::run(Arc::new(copy), snapshot, workers, self.stop).await
-    }
-}
-
-/// The encoding of the session's database.
-fn encoding(session: &Connection) -> &str {
-    session.parameter("server_encoding").unwrap_or_default()
-}
-
-/// Enters a phase, unless the migration is further: a table that is copied again doesn't take it back.
-async fn enter(target: &mut Connection, phase: Phase) -> Result<()> {
-    if state::read(target).await?.is_some_and(|migration| migration.phase < phase) {
-        state::set_phase(target, phase).await?;
-    }
-    Ok(())
-}
-
-/// Items of a section that are not made yet, or failed before.
-fn remaining<'a>(plan: &'a Plan, section: Section, made: &HashMap<String, ItemState>) -> Vec<&'a Item> {
-    remaining_places(plan, section, made).map(|place| &plan.items[place]).collect()
-}
-
-/// The same, by their places in the plan.
-fn remaining_places<'a>(
-    plan: &'a Plan,
-    section: Section,
-    made: &'a HashMap<String, ItemState>,
-) -> impl Iterator<Item = usize> + 'a {
-    let is_made =
-        |item: &Item| made.get(&item.key()).is_some_and(|state| state.outcome != ItemOutcome::Failed);
-    let open = move |place: &usize| plan.items[*place].section == section && !is_made(&plan.items[*place]);
-    (0..plan.items.len()).filter(open)
-}
-
-fn size_with_leaves(table: &Table, leaves: &HashMap<u32, Vec<u32>>, tables: &[Table]) -> u64 {
-    match leaves.get(&table.oid) {
-        None => table.bytes,
-        Some(below) => tables.iter().filter(|t| below.contains(&t.oid)).map(|t| t.bytes).sum(),
     }
 }

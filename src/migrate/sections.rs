@@ -11,7 +11,8 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use super::{Run, remaining_places};
+use super::Run;
+use super::phases::remaining_places;
 use crate::copy::Failures;
 use crate::ddl::{Plan, Section};
 use crate::error::{Error, Result};

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{database, refuse_other_source, scope};
+use super::{database, phases, refuse_other_source, scope};
 use crate::catalog::server;
 use crate::config::{Config, Side};
 use crate::copy::{self, Copy, Schedule, SourceTables};
@@ -182,7 +182,7 @@ async fn help(
     let content = migration.content.clone().unwrap_or_default();
     let selected = scope::read(&mut source, &content).await?.database;
     let tables = SourceTables {
-        through_root: partition::loaded_through_root(&selected, super::encoding(target)),
+        through_root: partition::loaded_through_root(&selected, phases::encoding(target)),
         tables: selected.tables.into_iter().map(|table| (table.oid, table)).collect(),
         as_is: copy::is_as_is(&source, target),
         ddl: content,

@@ -27,7 +27,7 @@ use crate::catalog;
 use crate::catalog::selection::Unmatched;
 use crate::config::{Config, Side};
 use crate::ddl;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, joined};
 use crate::progress::Progress;
 use crate::schema::Database;
 use crate::sql::literal;
@@ -292,8 +292,7 @@ async fn compare_rows(
     let mut all = Found::default();
     // The first failure drops the others, whose sessions end with them.
     while let Some(ended) = workers.join_next().await {
-        let found =
-            ended.map_err(|e| Error::failed(format!("a comparing task ended unexpectedly: {e}")))??;
+        let found = joined("a comparing task", ended)?;
         all.rows += found.rows;
         all.differences.extend(found.differences);
     }

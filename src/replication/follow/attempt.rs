@@ -12,9 +12,9 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use super::{Ended, Options, joined, start};
+use super::{Ended, Options, start};
 use crate::config::Side;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, joined};
 use crate::fault;
 use crate::progress::StreamProgress;
 use crate::replication::apply::{Applier, Parts};
@@ -101,7 +101,7 @@ impl Attempt<'_> {
             let _ = reader.await;
             return applied;
         }
-        let drain = joined(reader.await)?;
+        let drain = joined("a task of the stream", reader.await)?;
         self.end(&mut applier, None).await?;
         if applier.checkpoint() < end {
             let (at, what) = (applier.checkpoint(), "the spool did not bring the target to its end");
@@ -148,7 +148,7 @@ impl Attempt<'_> {
         let applied = self.apply(&mut applier, assembler, received).await;
         drop(applier);
         finish.cancel();
-        match (applied, joined(receiver.await)) {
+        match (applied, joined("a task of the stream", receiver.await)) {
             (Ok(Some(ended)), _) => Ok(ended),
             // The applier ran dry because the receiver had ended.
             (Ok(None), Err(error)) => Err(failure::of_source(&options.source, error).await.into()),

@@ -30,7 +30,7 @@ use super::failure::Halt;
 use super::filter::Filter;
 use super::stream::{LONGEST_SILENCE, SILENCE};
 use crate::config::Config;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, joined};
 use crate::progress::StreamProgress;
 use attempt::Attempt;
 pub(super) use start::{as_is, start_command};
@@ -143,7 +143,7 @@ impl Following {
     /// A checkpoint that the slot doesn't fit; a schema that doesn't fit; a change that can't be applied; a server that stays away. The target
     /// holds exactly the changes up to its checkpoint then, and the next call goes on from there.
     pub async fn ended(&mut self) -> Result<Ended> {
-        joined((&mut self.task).await)
+        joined("a task of the stream", (&mut self.task).await)
     }
 
     /// Gives it up in the middle of whatever it does. Its sessions are closed when this returns; what they did not commit is undone by the servers.
@@ -251,14 +251,6 @@ async fn follow_here(
         }
         wait = (wait * 2).min(WAITS.1);
         silence = (silence * 2).min(LONGEST_SILENCE);
-    }
-}
-
-/// What a task gave.
-fn joined<T>(task: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
-    match task {
-        Ok(done) => done,
-        Err(e) => Err(Error::failed(format!("a task of the stream ended unexpectedly: {e}"))),
     }
 }
 

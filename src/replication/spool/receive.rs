@@ -19,7 +19,7 @@ use super::segment::Identity;
 use super::writer::Writer;
 use super::{Trouble, check_folder, drain};
 use crate::config::{Config, Side};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, joined};
 use crate::fault;
 use crate::progress::{Progress, StreamProgress};
 use crate::replication::feedback::Feedback;
@@ -89,10 +89,7 @@ impl Spooling {
     /// What had ended it before.
     pub async fn end(self) -> Result<()> {
         self.finish.cancel();
-        match self.task.await {
-            Ok(ended) => ended,
-            Err(e) => Err(Error::failed(format!("the task that writes the spool ended unexpectedly: {e}"))),
-        }
+        joined("the task that writes the spool", self.task.await)
     }
 }
 
@@ -196,10 +193,7 @@ impl Spooler {
         let kept = Keeper { writer, spool, session, durable, seen, shown, recorded: Instant::now() };
         let kept = kept.run(received, &self.finish).await;
         finish.cancel();
-        let received = match receiver.await {
-            Ok(received) => received,
-            Err(e) => Err(Error::failed(format!("the receiving task ended unexpectedly: {e}"))),
-        };
+        let received = joined("the receiving task", receiver.await);
         match (kept, received) {
             (Ok(true), _) => Ok(()),
             (Ok(false), Err(error)) => Err(failure::of_source(&request.source, error).await.into()),

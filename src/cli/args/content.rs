@@ -1,13 +1,13 @@
 //! The options that say what of a database is copied, with pg_dump's names.
 //!
-//! In: the command line. Out: [`ddl::Options`]. What may fail: a filter file that can't be read.
+//! In: what was typed. Out: [`ddl::Options`]. What may fail: a filter file that can't be read.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::args;
+use super::migrate::Method;
 use crate::ddl;
 use crate::error::{Error, Result, io_reason};
 use crate::migrate;
@@ -16,7 +16,7 @@ use crate::schema::selection::Selection;
 
 /// What is copied; pg_dump's options.
 #[derive(Debug, Clone, Args)]
-pub(super) struct Content {
+pub(in crate::cli) struct Content {
     #[command(flatten)]
     selected: Selected,
     #[command(flatten)]
@@ -117,14 +117,14 @@ struct LeftOut {
 
 impl Content {
     /// Definitions alone are asked for.
-    pub(super) fn schema_only(&self) -> bool {
+    pub(in crate::cli) fn schema_only(&self) -> bool {
         self.selected.schema_only
     }
 
     /// How the database is moved: without rows there is nothing to follow.
-    pub(super) fn method(&self, asked: args::Method) -> Result<migrate::Method> {
+    pub(in crate::cli) fn method(&self, asked: Method) -> Result<migrate::Method> {
         match asked {
-            args::Method::Replication if self.schema_only() => {
+            Method::Replication if self.schema_only() => {
                 Err(Error::usage("--schema-only does not go with --method replication")
                     .with_hint("Definitions are copied once: leave --method out."))
             }
@@ -134,7 +134,7 @@ impl Content {
     }
 
     /// The options of the plan; reads the filter files.
-    pub(super) fn options(&self) -> Result<ddl::Options> {
+    pub(in crate::cli) fn options(&self) -> Result<ddl::Options> {
         let left_out = &self.left_out;
         Ok(ddl::Options {
             database: None,
