@@ -23,7 +23,7 @@ pub(in crate::cli) struct Migrate {
     /// Copy with this many connections to each server [default: the number of processors, at most 4]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(in crate::cli) jobs: Option<u16>,
-    /// Build indexes and constraints of large tables with this many connections to the target, and two more for small ones [default: as --jobs]
+    /// Make definitions, indexes and constraints with this many connections to the target, and small indexes with two more [default: as --jobs]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(in crate::cli) index_jobs: Option<u16>,
     /// Cut larger tables into parts of about this size (such as 500MB); 0 cuts none
