@@ -21,13 +21,15 @@ use crate::wire::CopyBoth;
 use pgstream_proto::lsn::Lsn;
 
 /// Bytes of messages that may wait for the applier.
-pub(super) const WAITING: usize = 16 << 20;
+pub(super) const WAITING: usize = 8 << 20;
 
 /// How long the socket is left alone after it gave less than so many bytes, while the stream is far behind. The source sends each message by itself, and
 /// a message that finds the receive window open costs it, and us, some ten times what one costs that joins those which wait for the
-/// window to open. So the window is left to close, and what has gathered behind it comes in large pieces.
-const PAUSE: Duration = Duration::from_millis(10);
+/// window to open. So the window is left to close, and what has gathered behind it comes in large pieces. It is left alone for as long as so much
+/// gathers, which is less than what a source can have sent before it has to wait for us.
 const WORTH_WAKING: usize = 32 << 10;
+const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(10));
+const GATHERED: usize = 192 << 10;
 
 /// How far the stream is behind the source then, in microseconds.
 pub(super) const BEHIND: i64 = 500_000;
@@ -84,17 +86,33 @@ impl Receiver {
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut waiting: Option<Arrived> = None;
         let mut pause: Option<Instant> = None;
+        let mut pause_length = PAUSES.1;
+        // Bytes since the last pause.
+        let mut gathered = 0;
         let mut behind = true;
         let mut heard = Instant::now();
         loop {
             if waiting.is_none() && pause.is_none() {
                 waiting = self.arrived()?;
-                if let Some((messages, bytes)) = &waiting {
+                if let Some((messages, bytes)) = &mut waiting {
                     behind = messages.last().is_some_and(|(last, _)| self.is_behind(last));
+                    // What little was read may have opened the window for much that waits at the other end.
+                    if behind
+                        && *bytes < WORTH_WAKING
+                        && self.stream.take_arrived().await?
+                        && let Some((more, more_bytes)) = self.arrived()?
+                    {
+                        messages.extend(more);
+                        *bytes += more_bytes;
+                    }
+                    gathered += *bytes;
                     // Little has come at a time, and much is to come: more may be left to gather in the socket.
                     if behind && *bytes < WORTH_WAKING {
                         self.stream.leave_alone()?;
-                        pause = Some(Instant::now() + PAUSE);
+                        let fitting = pause_length.mul_f64(GATHERED as f64 / gathered.max(1) as f64);
+                        pause_length = fitting.clamp(PAUSES.0, PAUSES.1);
+                        pause = Some(Instant::now() + pause_length);
+                        gathered = 0;
                     }
                 }
             }

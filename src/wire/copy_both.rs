@@ -98,6 +98,18 @@ impl CopyBoth {
         }
     }
 
+    /// Takes in what has arrived, without waiting; whether there was anything.
+    ///
+    /// # Errors
+    /// As [`exchange`](Self::exchange).
+    pub async fn take_arrived(&mut self) -> Result<bool> {
+        let Connection { stream, inbound, .. } = &mut self.connection;
+        match stream.take_arrived(inbound).await {
+            Ok(any) => Ok(any),
+            Err(e) => Err(self.connection.last_words().unwrap_or_else(|| self.connection.lost(&e))),
+        }
+    }
+
     /// Ends the client's side, passes over what the server still sends, and closes the session. What was queued before is sent.
     pub async fn finish(mut self) -> Result<()> {
         frontend::copy_done(&mut self.connection.outbound);
