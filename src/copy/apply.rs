@@ -185,18 +185,18 @@ fn after(error: Error, refused: &[String]) -> Error {
 ///
 /// # Errors
 /// A lost connection.
-pub async fn guarded<S: AsRef<str>>(target: &mut Connection, statements: &[S]) -> Result<Option<Error>> {
+pub async fn guarded<S: AsRef<str>>(session: &mut Connection, statements: &[S]) -> Result<Option<Error>> {
     if statements.is_empty() {
         return Ok(None);
     }
-    let mut guarded = vec!["SAVEPOINT decoration"];
+    let mut guarded = vec!["SAVEPOINT guarded"];
     guarded.extend(statements.iter().map(AsRef::as_ref));
-    guarded.push("RELEASE decoration");
-    let Err(failure) = target.pipeline(&guarded).await else { return Ok(None) };
-    if target.is_broken() {
+    guarded.push("RELEASE guarded");
+    let Err(failure) = session.pipeline(&guarded).await else { return Ok(None) };
+    if session.is_broken() {
         return Err(failure.error);
     }
-    target.execute("ROLLBACK TO decoration").await?;
+    session.execute("ROLLBACK TO guarded").await?;
     Ok(Some(failure.error))
 }
 

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
-use super::apply::BEGIN;
+use super::apply::{BEGIN, guarded};
 use super::part::{SMALL, SMALL_PARTS, TableJob, copy_parts};
 use super::snapshot::{self, Snapshot};
 use super::worker::{Copy, locked, session};
@@ -106,16 +106,12 @@ async fn share(copy: &Copy, parts: &[Part], source: &mut Connection) -> Result<b
     }
     let names: Vec<String> =
         tables.iter().map(|table| format!("ONLY {}", qualified(&table.schema, &table.name))).collect();
-    let tried = source
-        .pipeline(&[
-            "SAVEPOINT locks".to_owned(),
-            format!("SET LOCAL lock_timeout = '{LOCK_WAIT}'"),
-            format!("LOCK TABLE {} IN ACCESS SHARE MODE", names.join(", ")),
-            "SET LOCAL lock_timeout = 0".to_owned(),
-            "RELEASE locks".to_owned(),
-        ])
-        .await;
-    let Err(failure) = tried else {
+    let lock = [
+        format!("SET LOCAL lock_timeout = '{LOCK_WAIT}'"),
+        format!("LOCK TABLE {} IN ACCESS SHARE MODE", names.join(", ")),
+        "SET LOCAL lock_timeout = 0".to_owned(),
+    ];
+    let Some(refused) = guarded(source, &lock).await? else {
         let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
         return match rewritten(source, &oids).await?.first() {
             None => Ok(true),
@@ -126,11 +122,7 @@ async fn share(copy: &Copy, parts: &[Part], source: &mut Connection) -> Result<b
             .with_hint("Run the same command again: what is done is kept, and the rest is copied from a new snapshot.")),
         };
     };
-    if source.is_broken() {
-        return Err(failure.error);
-    }
-    let waited = failure.error.sqlstate().is_some_and(|s| s.as_str() == "55P03");
-    source.execute("ROLLBACK TO locks").await?;
+    let waited = refused.sqlstate().is_some_and(|s| s.as_str() == "55P03");
     // Whatever else is wrong with a table, its COPY says better.
     Ok(!waited)
 }

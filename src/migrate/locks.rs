@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::server::{Blocker, blockers, rewritten};
+use crate::copy;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::schema::table::Table;
@@ -85,24 +86,16 @@ pub(super) async fn share(
         let mut told = false;
         loop {
             let wait = TRY.min(limit).as_millis().max(1);
-            let tried = holder
-                .pipeline(&[
-                    "SAVEPOINT locks".to_owned(),
-                    format!("SET LOCAL lock_timeout = {wait}"),
-                    format!("LOCK TABLE ONLY {} IN ACCESS SHARE MODE", names.join(", ONLY ")),
-                    "SET LOCAL lock_timeout = 0".to_owned(),
-                    "RELEASE locks".to_owned(),
-                ])
-                .await;
-            let Err(failure) = tried else { break };
-            let error = failure.error;
-            if holder.is_broken() {
-                return Err(error.context(COULD_NOT));
-            }
+            let lock = [
+                format!("SET LOCAL lock_timeout = {wait}"),
+                format!("LOCK TABLE ONLY {} IN ACCESS SHARE MODE", names.join(", ONLY ")),
+                "SET LOCAL lock_timeout = 0".to_owned(),
+            ];
+            let refused = copy::guarded(holder, &lock).await.map_err(|error| error.context(COULD_NOT))?;
+            let Some(error) = refused else { break };
             if stop.is_cancelled() {
                 return Err(Error::stopped());
             }
-            holder.execute("ROLLBACK TO locks").await?;
             let state = error.sqlstate();
             match state.as_ref().map(|s| s.as_str()) {
                 Some("55P03") => {}
