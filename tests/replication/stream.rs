@@ -10,7 +10,7 @@ use pgstream::progress::StreamProgress;
 use pgstream::replication::{
     Ended, Filter, Options, SlotRequest, create_slot, end_position, follow, identify_system,
 };
-use pgstream::state::checkpoint;
+use pgstream::state::{self, checkpoint};
 use pgstream::wire::{Connection, Settings};
 use pgstream_proto::lsn::Lsn;
 use tokio::sync::watch;
@@ -104,18 +104,36 @@ impl<'a> Stream<'a> {
 
     async fn follow(&self, end: Lsn) -> Result<Ended, Error> {
         let (_until, until) = watch::channel(Some(end));
-        let (options, filter, progress) = (self.options.clone(), self.filter.clone(), self.progress.clone());
-        let run = follow(options, filter, until, CancellationToken::new(), progress);
+        let run = self.run(self.lock().await?, until);
         tokio::time::timeout(Duration::from_secs(100), run).await.expect("following ends in time")
+    }
+
+    /// As a migration does: one at a time, and nothing of an earlier run goes on.
+    async fn lock(&self) -> Result<Connection, Error> {
+        let mut session =
+            Connection::connect(&self.options.target, Side::Target, &Settings::session()).await?;
+        state::lock(&mut session).await?;
+        Ok(session)
+    }
+
+    fn run(
+        &self,
+        locked: Connection,
+        until: watch::Receiver<Option<Lsn>>,
+    ) -> impl Future<Output = Result<Ended, Error>> + Send + 'static {
+        let (options, filter, progress) = (self.options.clone(), self.filter.clone(), self.progress.clone());
+        async move {
+            let ended = follow(options, filter, until, CancellationToken::new(), progress).await;
+            drop(locked);
+            ended
+        }
     }
 
     /// Follows for some time, runs `fault`, and is cut off without a word, as a killed process is.
     pub(super) fn run_for(&self, time: Duration, fault: impl FnOnce()) {
-        let (options, filter, progress) = (self.options.clone(), self.filter.clone(), self.progress.clone());
-        let task = self.runtime.spawn(async move {
-            let (_until, until) = watch::channel(None);
-            follow(options, filter, until, CancellationToken::new(), progress).await
-        });
+        let (_until, until) = watch::channel(None);
+        let locked = self.runtime.block_on(self.lock()).expect("nobody else works on the target");
+        let task = self.runtime.spawn(self.run(locked, until));
         std::thread::sleep(time);
         fault();
         task.abort();

@@ -2,8 +2,9 @@
 //!
 //! `PGSTREAM_SEED` replays a run, `PGSTREAM_ROUNDS` makes it longer.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
 
 use super::stream::Stream;
 use crate::harness::{Cluster, Options, Random, change, variable};
@@ -62,18 +63,20 @@ fn whatever_is_killed_whenever_nothing_is_lost_and_nothing_comes_twice() {
     let mut stream = Stream::between(&source, &target, SCHEMA);
     stream.options.memory = 20_000;
     let mut random = Random::new(seed);
-    let done = AtomicBool::new(false);
+    let done = CancellationToken::new();
     let writer_seed = random.below(u64::MAX) | 1;
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut random = Random::new(writer_seed);
-            while !done.load(Ordering::Relaxed) {
+            while !done.is_cancelled() {
                 let sql: String = (0..20).map(|_| transaction(&mut random)).collect();
                 // The source may be down, or a transaction may fail as a whole: then it is as if it had not been.
                 let _ = stream.source.try_execute(&sql);
                 let _ = stream.source.try_execute("ROLLBACK PREPARED 'two-phase'");
             }
         });
+        // A failure ends the writer too.
+        let _done = done.clone().drop_guard();
         for round in 0..rounds {
             let pause = Duration::from_millis(50 + random.below(600));
             let fate = random.below(6);
@@ -99,7 +102,6 @@ fn whatever_is_killed_whenever_nothing_is_lost_and_nothing_comes_twice() {
             });
             println!("round {round}: fate {fate} after {pause:?}, {:?}", stream.progress.snapshot().applied);
         }
-        done.store(true, Ordering::Relaxed);
     });
     stream.catch_up();
     for query in [
