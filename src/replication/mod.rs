@@ -41,6 +41,7 @@ mod pending;
 mod preflight;
 mod publication;
 mod relation;
+mod resume;
 #[cfg(any(test, fuzzing))]
 pub mod simulation;
 mod slot;

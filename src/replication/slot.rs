@@ -13,7 +13,6 @@ use tokio::time::Instant;
 use crate::config::{Config, Side};
 use crate::error::{Error, Result};
 use crate::sql::{ident, literal};
-use crate::state::checkpoint::Checkpoint;
 use crate::wire::{Connection, Settings};
 
 /// The name of slot and publication for a migration into the database `database` of the cluster with this system identifier: the same on every run and from
@@ -46,7 +45,7 @@ pub async fn identify_system(connection: &mut Connection) -> Result<SystemIdenti
     })
 }
 
-fn lsn(text: &str) -> Result<Lsn> {
+pub(super) fn lsn(text: &str) -> Result<Lsn> {
     text.parse().map_err(|e| Error::failed(format!("{e}")))
 }
 
@@ -93,6 +92,13 @@ impl SlotState {
         }
     }
 
+    /// From its row as JSON; `name` is for the error.
+    pub(super) fn parse(json: &str, name: &str) -> Result<SlotState> {
+        serde_json::from_str(json).map_err(|e| {
+            Error::failed(format!("could not read the state of replication slot \"{name}\": {e}"))
+        })
+    }
+
     /// Up to where the stream was confirmed.
     pub fn confirmed(&self) -> Result<Option<Lsn>> {
         self.confirmed_flush_lsn.as_deref().map(lsn).transpose()
@@ -107,9 +113,7 @@ pub async fn read_slot(connection: &mut Connection, name: &str) -> Result<Option
     );
     let rows = connection.simple(&sql).await?;
     let Some(text) = rows.first().and_then(|row| row.text(0)) else { return Ok(None) };
-    serde_json::from_str(text)
-        .map(Some)
-        .map_err(|e| Error::failed(format!("could not read the state of replication slot \"{name}\": {e}")))
+    SlotState::parse(text, name).map(Some)
 }
 
 /// A slot that was just made.
@@ -246,133 +250,11 @@ pub async fn drop_slot(connection: &mut Connection, name: &str) -> Result<()> {
     }
 }
 
-/// How often the source hears from us at least, in milliseconds; each report asks for its position.
-const LONGEST_SILENCE: u64 = 250;
-
 /// A position past every commit that the source has acknowledged to anyone so far: what `follow` must reach for the target to hold them all.
 pub async fn end_position(source: &mut Connection) -> Result<Lsn> {
     // A walsender sends what is flushed. A message in a transaction flushes everything up to its commit, and changes nothing.
     let sql = "SELECT pg_catalog.pg_logical_emit_message(true, 'pgstream', 'end'), pg_catalog.set_config('synchronous_commit', 'local', true)";
     lsn(&source.query_one(sql, &[]).await?.value::<String>(0)?)
-}
-
-/// What a stream needs to know of a source that it may resume from.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Resumable {
-    /// The source's timeline now.
-    pub(super) timeline: u32,
-    /// How often the source must hear from us.
-    pub(super) interval: Duration,
-}
-
-/// Whether the stream can go on from the checkpoint without a gap. `source` is a connection for replication.
-pub(super) async fn check_resume(
-    source: &mut Connection,
-    slot: &str,
-    publication: &str,
-    checkpoint: &Checkpoint,
-) -> Result<Resumable> {
-    let identity = identify_system(source).await?;
-    if identity.system_identifier != checkpoint.system_identifier {
-        return Err(Error::failed("the source is not the server that the copy was made from").with_detail(
-            format!(
-                "Its system identifier is {}; the checkpoint on the target is of {}.",
-                identity.system_identifier, checkpoint.system_identifier
-            ),
-        ));
-    }
-    let standby = source.simple("SELECT pg_catalog.pg_is_in_recovery()").await?;
-    if standby.first().is_some_and(|row| row.is_true(0)) {
-        // During a failover, it may be the primary in a moment.
-        return Err(Error::connection("the source is a standby that has not been promoted")
-            .with_hint("Name all its hosts in --source, with target_session_attrs=read-write."));
-    }
-    let start = checkpoint.applied;
-    if identity.timeline < checkpoint.timeline {
-        return Err(Error::failed(format!(
-            "the source is on timeline {}, and the target has followed it to timeline {}",
-            identity.timeline, checkpoint.timeline
-        ))
-        .with_detail("It is a server from before a failover, or was restored from a backup.")
-        .with_hint("Name the server that is the primary now, in --source."));
-    }
-    if identity.timeline > checkpoint.timeline {
-        let left = timeline_left(source, identity.timeline, checkpoint.timeline).await?;
-        if left.is_some_and(|left| left < start) {
-            return Err(Error::failed(
-                "the source was promoted from a standby that had not received all that is applied already",
-            )
-            .with_detail(format!(
-                "The target stands at {start}, and the source left timeline {} at {}.",
-                checkpoint.timeline,
-                left.unwrap_or_default()
-            ))
-            .with_hint(
-                "The two can't be brought together by streaming: run pgstream cleanup, then migrate again.",
-            ));
-        }
-    }
-    if identity.position < start {
-        return Err(Error::failed("the source's write-ahead log ends before what is applied already").with_detail(format!(
-            "It ends at {}, and the target stands at {start}: the source may have been restored from a backup.",
-            identity.position
-        )));
-    }
-    let again = "The stream has a gap that can't be filled: run pgstream cleanup, then migrate again.";
-    let Some(state) = read_slot(source, slot).await? else {
-        return Err(Error::failed(format!("replication slot \"{slot}\" is not on the source"))
-            .with_detail("It was dropped, or the source failed over to a standby that did not have it.")
-            .with_hint(again));
-    };
-    if let Some(reason) = state.lost() {
-        return Err(Error::failed(format!("replication slot \"{slot}\" is of no more use: {reason}"))
-            .with_hint(again));
-    }
-    match state.confirmed()? {
-        Some(confirmed) if confirmed > start => {
-            return Err(Error::failed(format!(
-                "replication slot \"{slot}\" has been confirmed up to {confirmed}, past the target's checkpoint {start}"
-            ))
-            .with_detail(
-                "What lies between has been let go by the source and is not on the target: the target was restored, or something else used the slot.",
-            )
-            .with_hint(again));
-        }
-        _ => {}
-    }
-    let sql = format!("SELECT FROM pg_catalog.pg_publication WHERE pubname = {}", literal(publication));
-    if source.simple(&sql).await?.is_empty() {
-        return Err(
-            Error::failed(format!("publication \"{publication}\" is not on the source")).with_hint(again)
-        );
-    }
-    let rows =
-        source.simple("SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'").await?;
-    let timeout = match rows.first() {
-        Some(row) => row.value::<u64>(0)?,
-        None => 0,
-    };
-    let interval = Duration::from_millis(if timeout == 0 {
-        LONGEST_SILENCE
-    } else {
-        (timeout / 4).clamp(10, LONGEST_SILENCE)
-    });
-    Ok(Resumable { timeline: identity.timeline, interval })
-}
-
-/// Where the history of `timeline` left `earlier`; `None` when it isn't told.
-async fn timeline_left(source: &mut Connection, timeline: u32, earlier: u32) -> Result<Option<Lsn>> {
-    let rows = source.simple(&format!("TIMELINE_HISTORY {timeline}")).await?;
-    let history = rows.first().and_then(|row| row.text(1)).unwrap_or_default().to_owned();
-    // Lines of: timeline, tab, position, tab, reason.
-    for line in history.lines() {
-        let mut fields = line.split_whitespace();
-        if fields.next().and_then(|t| t.parse().ok()) == Some(earlier) {
-            return fields.next().map(lsn).transpose();
-        }
-    }
-    Err(Error::failed(format!("the source's timeline {timeline} does not come from timeline {earlier}"))
-        .with_detail("The source is another branch of the same cluster."))
 }
 
 /// What the source's server says to the user who opens a replication session, if it refuses. The attribute REPLICATION, or membership in a provider's role, is

@@ -98,12 +98,6 @@ def streamed(options, servers):
     return transaction(options, servers)
 
 
-def whole(options, servers):
-    """The source keeps it until it commits: more than the transaction, so that nothing is streamed."""
-    servers.source.psql("postgres", "ALTER SYSTEM SET logical_decoding_work_mem = '2000GB'", "SELECT pg_reload_conf()")
-    return transaction(options, servers)
-
-
 def values(options, servers):
     """Values of 900 MB: those with a text form, and one that has none."""
     size = int(900 * options.scale)
@@ -166,8 +160,7 @@ def large_objects(options, servers):
 # Name, what it is, the source's major, the work.
 SCENARIOS = [
     ("streamed", "a transaction of 10 million rows, streamed while it runs", 16, streamed),
-    ("whole", "the same, sent when it commits", 16, whole),
-    ("older", "the same, from a server that can't stream", 13, transaction),
+    ("older", "the same, from a server that sends it when it commits", 13, transaction),
     ("values", "values of 900 MB", 16, values),
     ("tables", "100,000 tables", 16, tables),
     ("partitions", "10,000 partitions", 16, partitions),

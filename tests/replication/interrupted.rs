@@ -126,7 +126,7 @@ fn a_quiet_database_lets_the_source_go_of_the_log_of_others() {
 fn a_slot_that_decodes_prepared_transactions_is_refused_and_so_is_one_in_use() {
     let mut stream = Stream::between(server(16), server(16), SCHEMA);
     stream.options.patience = Duration::from_millis(10);
-    stream.run_for(Duration::from_millis(500), || {
+    stream.while_slot_is_in_use(|| {
         let error = stream.try_catch_up().unwrap_err();
         assert_eq!(error.sqlstate().unwrap().as_str(), "55006", "{error}");
         assert!(error.to_string().contains("is active for PID"), "{error}");

@@ -11,7 +11,7 @@ use pgstream::replication::{
     Ended, Filter, Options, SlotRequest, create_slot, end_position, follow, identify_system,
 };
 use pgstream::state::{self, checkpoint};
-use pgstream::wire::{Connection, Settings};
+use pgstream::wire::{Connection, CopyBoth, Settings};
 use pgstream_proto::lsn::Lsn;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -141,6 +141,20 @@ impl<'a> Stream<'a> {
             Ok(ended) => panic!("following ended on its own: {ended:?}"),
             Err(error) => assert!(error.is_cancelled(), "following panicked"),
         }
+    }
+
+    /// Runs `work` while somebody else streams from the slot.
+    pub(super) fn while_slot_is_in_use(&self, work: impl FnOnce()) {
+        let Options { source, slot, publication, .. } = &self.options;
+        let command = format!(
+            "START_REPLICATION SLOT \"{slot}\" LOGICAL 0/0 (proto_version '1', publication_names '\"{publication}\"')"
+        );
+        let stream = self.runtime.block_on(async {
+            let session = Connection::connect(source, Side::Source, &Settings::replication()).await?;
+            CopyBoth::start(session, &command).await
+        });
+        work();
+        drop(stream.expect("the slot is free"));
     }
 
     /// The rows of a query on both sides, which must be the same.

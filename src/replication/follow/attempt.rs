@@ -23,7 +23,8 @@ use crate::replication::durable::Flusher;
 use crate::replication::failure::{self, Halt};
 use crate::replication::feedback::Feedback;
 use crate::replication::filter::Filter;
-use crate::replication::slot::{self, Resumable};
+use crate::replication::resume::{self, Resumable, Resume};
+use crate::replication::slot;
 use crate::replication::spool::{self, Drain};
 use crate::replication::stream::Receiver;
 use crate::replication::target::{self, TriggerRole};
@@ -118,13 +119,16 @@ impl Attempt<'_> {
         let (options, start) = (self.options, checkpoint.applied);
         let mut source = Connection::connect(&options.source, Side::Source, &Settings::replication()).await?;
         start::as_is(&mut source, &mut sessions.0).await?;
-        let Resumable { timeline, interval } =
-            slot::check_resume(&mut source, &options.slot, &options.publication, checkpoint).await?;
+        let version = ProtocolVersion::newest_of(source.version());
+        let from = Resume {
+            slot: &options.slot,
+            publication: &options.publication,
+            streaming: options.streaming && version >= ProtocolVersion::V2,
+        };
+        let Resumable { timeline, interval } = resume::check(&mut source, &from, checkpoint).await?;
         // The last run may have committed without waiting for the disk.
         fault::step("durable checkpoint", checkpoint::make_durable(&mut sessions.0, timeline)).await?;
-        let version = ProtocolVersion::newest_of(source.version());
-        let command =
-            start::start_command(&options.slot, &options.publication, version, start, options.streaming);
+        let command = start::start_command(&from, version, start);
         let stream = CopyBoth::start(source, &command).await.map_err(|e| slot::explain(e, &options.slot))?;
 
         let (durable, durable_seen) = watch::channel(start);

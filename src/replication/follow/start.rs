@@ -4,6 +4,7 @@ use pgstream_proto::lsn::Lsn;
 use pgstream_proto::pgoutput::ProtocolVersion;
 
 use crate::error::Result;
+use crate::replication::resume::Resume;
 use crate::sql::{ident, literal};
 use crate::wire::Connection;
 
@@ -19,20 +20,17 @@ pub(in crate::replication) async fn as_is(source: &mut Connection, target: &mut 
     Ok(raw)
 }
 
-/// The command that starts a stream.
+/// The command that starts a stream at the position `start`.
 pub(in crate::replication) fn start_command(
-    slot: &str,
-    publication: &str,
+    from: &Resume<'_>,
     version: ProtocolVersion,
     start: Lsn,
-    streaming: bool,
 ) -> String {
-    let streaming = streaming && version >= ProtocolVersion::V2;
     format!(
         "START_REPLICATION SLOT {} LOGICAL {start} (proto_version '{}', publication_names {}{})",
-        ident(slot),
+        ident(from.slot),
         version.number(),
-        literal(&ident(publication)),
-        if streaming { ", streaming 'on'" } else { "" },
+        literal(&ident(from.publication)),
+        if from.streaming { ", streaming 'on'" } else { "" },
     )
 }

@@ -60,18 +60,14 @@ impl Walsender {
         let peer = &mut self.peer;
         if sql == "IDENTIFY_SYSTEM" {
             peer.row(&[Some("7"), Some("1"), Some(&world.source.end().to_string()), Some("simulated")]);
-        } else if sql == "SELECT pg_catalog.pg_is_in_recovery()" {
-            peer.row(&[Some("f")]);
         } else if sql.contains("pg_replication_slots") {
+            let timeout = world.plan.wal_sender_timeout.as_millis().to_string();
             let slot = serde_json::json!({
                 "active": world.source.streaming.is_some(), "restart_lsn": "0/1", "wal_status": "reserved",
                 "confirmed_flush_lsn": world.source.confirmed.to_string(),
             });
-            peer.row(&[Some(&slot.to_string())]);
-        } else if sql.contains("pg_publication") {
-            peer.row(&[]);
-        } else if sql.contains("'wal_sender_timeout'") {
-            peer.row(&[Some(&world.plan.wal_sender_timeout.as_millis().to_string())]);
+            // It is a primary, and has the publication.
+            peer.row(&[Some("f"), Some(&slot.to_string()), Some("t"), Some(&timeout), None]);
         } else if !sql.starts_with("SET ") {
             world.fail(format!("the simulated source does not understand: {sql}"));
         }

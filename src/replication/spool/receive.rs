@@ -23,7 +23,8 @@ use crate::error::{Error, ErrorKind, Result, joined};
 use crate::fault;
 use crate::progress::{Progress, StreamProgress};
 use crate::replication::feedback::Feedback;
-use crate::replication::slot::{self, Resumable};
+use crate::replication::resume::{self, Resumable, Resume};
+use crate::replication::slot;
 use crate::replication::stream::{Chunk, LONGEST_SILENCE, Receiver, SILENCE};
 use crate::replication::{failure, follow};
 use crate::state::checkpoint::{self, Checkpoint};
@@ -163,11 +164,11 @@ impl Spooler {
         let mut source = Connection::connect(&request.source, Side::Source, &Settings::replication()).await?;
         let raw = follow::as_is(&mut source, &mut session).await?;
         let held = Checkpoint { applied: start, ..checkpoint };
-        let Resumable { timeline, interval } =
-            slot::check_resume(&mut source, &request.slot, &request.publication, &held).await?;
+        let from = Resume { slot: &request.slot, publication: &request.publication, streaming: false };
+        let Resumable { timeline, interval } = resume::check(&mut source, &from, &held).await?;
         checkpoint::make_durable(&mut session, timeline).await?;
         let version = ProtocolVersion::newest_of(source.version());
-        let command = follow::start_command(&request.slot, &request.publication, version, start, false);
+        let command = follow::start_command(&from, version, start);
         let stream = CopyBoth::start(source, &command).await;
         let stream = stream.map_err(|e| slot::explain(e, &request.slot))?;
 
