@@ -2,7 +2,7 @@
 //!
 //! In: the walsender's messages, in order. Out: [`Event`]s, of which each transaction is one Begin, its changes and one Commit, never interleaved with
 //! another. Transactions that the source streams while they run are held back, in memory and, above a budget, in temporary files
-//! ([`Spill`]), until their commit arrives; what a rolled-back subtransaction wrote is left out. One of them at a time may be passed on ahead of its commit,
+//! ([`Held`]), until their commit arrives; what a rolled-back subtransaction wrote is left out. One of them at a time may be passed on ahead of its commit,
 //! as long as nothing else comes between; it is held all the same, for the case that it goes back. What may fail: a message that isn't
 //! in its form or place, and the temporary files.
 //!
@@ -21,7 +21,7 @@ use pgstream_proto::pgoutput::{
 };
 use pgstream_proto::replication::StreamMessage;
 
-use super::spill::{Reader, Spill};
+use super::spill::{Held, Reader};
 use crate::error::{Error, Result};
 
 /// What the applier acts on.
@@ -74,7 +74,8 @@ pub(super) struct Assembler {
     ahead: Option<u32>,
     /// What is due after an [`Event::Back`].
     then: Option<Event>,
-    held: usize,
+    /// Bytes of memory that all of `streamed` take.
+    in_memory: usize,
     budget: Budget,
     replay: Option<Replay>,
 }
@@ -82,11 +83,8 @@ pub(super) struct Assembler {
 /// A transaction that is streamed while it runs.
 #[derive(Debug, Default)]
 struct Streamed {
-    /// The beginning, if memory did not hold it.
-    file: Option<Spill>,
-    /// The rest: messages with the ID of the subtransaction they belong to.
-    memory: Vec<(u32, Bytes)>,
-    bytes: usize,
+    /// Its messages, each with the ID of the subtransaction it belongs to.
+    held: Held,
     rolled_back: HashSet<u32>,
 }
 
@@ -94,8 +92,7 @@ struct Streamed {
 #[derive(Debug)]
 struct Replay {
     decoder: Decoder,
-    file: Option<Reader>,
-    memory: std::vec::IntoIter<(u32, Bytes)>,
+    held: Reader,
     rolled_back: HashSet<u32>,
     commit: Commit,
 }
@@ -116,7 +113,7 @@ impl Assembler {
             streamed: HashMap::new(),
             ahead: None,
             then: None,
-            held: 0,
+            in_memory: 0,
             budget,
             replay: None,
         }
@@ -179,7 +176,7 @@ impl Assembler {
             return Ok(Some(event));
         }
         let Some(replay) = &mut self.replay else { return Ok(None) };
-        while let Some((xid, data)) = replay.next()? {
+        while let Some((xid, data)) = replay.held.next()? {
             if replay.rolled_back.contains(&xid) {
                 continue;
             }
@@ -260,38 +257,33 @@ impl Assembler {
         };
         let xid = u32::from_be_bytes([a, b, c, d]);
         let Some(streamed) = self.streamed.get_mut(&top) else { return Ok(()) };
-        streamed.bytes += data.len();
-        self.held += data.len();
-        streamed.memory.push((xid, data));
-        if self.held > self.budget.memory { self.spill() } else { Ok(()) }
+        self.in_memory -= streamed.held.in_memory();
+        let appended = streamed.held.append(xid, &data, &self.budget.directory);
+        self.in_memory += streamed.held.in_memory();
+        appended?;
+        if self.in_memory > self.budget.memory { self.spill() } else { Ok(()) }
     }
 
     /// Moves the transaction that takes the most memory into its file.
     fn spill(&mut self) -> Result<()> {
-        let Some((&xid, streamed)) = self.streamed.iter_mut().max_by_key(|(_, streamed)| streamed.bytes)
-        else {
-            return Ok(());
-        };
-        let file = match &mut streamed.file {
-            Some(file) => file,
-            none => none.insert(Spill::create(&self.budget.directory, xid)?),
-        };
-        for (xid, data) in streamed.memory.drain(..) {
-            file.append(xid, &data)?;
+        let largest =
+            self.streamed.values_mut().map(|streamed| &mut streamed.held).max_by_key(|held| held.in_memory());
+        if let Some(held) = largest {
+            self.in_memory -= held.in_memory();
+            held.spill(&self.budget.directory)?;
         }
-        self.held -= std::mem::take(&mut streamed.bytes);
         Ok(())
     }
 
     fn forget(&mut self, xid: u32) {
         if let Some(streamed) = self.streamed.remove(&xid) {
-            self.held -= streamed.bytes;
+            self.in_memory -= streamed.held.in_memory();
         }
     }
 
     fn replay(&mut self, xid: u32, commit: Commit) -> Result<Option<Event>> {
         let streamed = self.streamed.remove(&xid).unwrap_or_default();
-        self.held -= streamed.bytes;
+        self.in_memory -= streamed.held.in_memory();
         if commit.commit_lsn < self.start {
             return Ok(None);
         }
@@ -304,24 +296,11 @@ impl Assembler {
         let begin = Begin { final_lsn: commit.commit_lsn, committed_at: commit.committed_at, xid };
         self.replay = Some(Replay {
             decoder,
-            file: streamed.file.map(Spill::into_reader).transpose()?,
-            memory: streamed.memory.into_iter(),
+            held: streamed.held.into_reader(&self.budget.directory)?,
             rolled_back: streamed.rolled_back,
             commit,
         });
         Ok(Some(Event::Begin(begin)))
-    }
-}
-
-impl Replay {
-    fn next(&mut self) -> Result<Option<(u32, Bytes)>> {
-        if let Some(file) = &mut self.file {
-            match file.next()? {
-                Some(record) => return Ok(Some(record)),
-                None => self.file = None,
-            }
-        }
-        Ok(self.memory.next())
     }
 }
 
@@ -505,7 +484,7 @@ mod tests {
             let budget = Budget { memory, directory: std::env::temp_dir() };
             let mut assembler = Assembler::new(ProtocolVersion::V2, Lsn(start), budget);
             prop_assert_eq!(run(&mut assembler, messages, go_ahead), expected);
-            prop_assert_eq!(assembler.held, 0);
+            prop_assert_eq!(assembler.in_memory, 0);
         }
     }
 

@@ -1,6 +1,7 @@
-//! Streamed transactions that outgrow memory, in temporary files.
+//! Messages of a transaction that can't be applied yet: in memory and, beyond a budget, in temporary files.
 //!
-//! In: messages of one transaction, in order. Out: the same messages, in the same order. A file has no name from the moment it is made, so
+//! In: messages of one transaction, in order. Out: the same messages, in the same order. They stand one after the other as records, in memory as in the
+//! file, so that they take up what they count for. A file has no name from the moment it is made, so
 //! nothing is left behind whatever happens; it is never read by another process, since after a crash the source sends all of
 //! the transaction again. What may fail: the disk; a record that does not have its checksum is an error, not data.
 //!
@@ -9,7 +10,7 @@
 //! Reads and writes go through the page cache in large pieces and block the task for no longer than copying them takes.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{Chain, Cursor, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use bytes::{Bytes, BytesMut};
@@ -17,20 +18,35 @@ use bytes::{Bytes, BytesMut};
 use crate::error::{Error, Result, io_reason};
 
 const HEADER_LEN: usize = 12;
-const BUFFER: usize = 256 << 10;
 
-/// A file that is being written.
+/// Bytes that are read at a time; a longer message is never copied within memory.
+const PIECE: usize = 256 << 10;
+
+/// Messages that are held.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    /// The beginning, if memory was not to hold it.
+    file: Option<File>,
+    /// The rest.
+    memory: Vec<u8>,
+}
+
+/// Reads back, from its first message on, what was held.
 #[derive(Debug)]
-pub(super) struct Spill {
-    file: BufWriter<File>,
+pub struct Reader<R = Chain<Stored, Cursor<Vec<u8>>>> {
+    from: R,
+    read: BytesMut,
     directory: PathBuf,
 }
 
-/// A file that is being read back.
+/// A file, or none.
 #[derive(Debug)]
-pub struct Reader<R = BufReader<File>> {
-    file: R,
-    directory: PathBuf,
+pub struct Stored(Option<File>);
+
+impl Read for Stored {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.0.as_mut().map_or(Ok(0), |file| file.read(buffer))
+    }
 }
 
 fn could_not(what: &str, directory: &Path, error: &std::io::Error) -> Error {
@@ -59,61 +75,66 @@ fn checksum(xid: u32, data: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-impl Spill {
-    /// Makes a file in `directory` and takes its name away at once.
-    pub(super) fn create(directory: &Path, xid: u32) -> Result<Spill> {
-        let path = directory.join(format!("pgstream-{}-{xid}.spill", std::process::id()));
-        let made = File::options().read(true).write(true).create_new(true).open(&path).and_then(|file| {
-            std::fs::remove_file(&path)?;
-            Ok(file)
-        });
-        let file = made.map_err(|e| could_not("create", directory, &e))?;
-        Ok(Spill { file: BufWriter::with_capacity(BUFFER, file), directory: directory.to_owned() })
+impl Held {
+    /// Appends a message of the (sub)transaction `xid`; one of more than [`PIECE`] bytes, and all before it, goes to a file in `directory`.
+    pub(super) fn append(&mut self, xid: u32, data: &[u8], directory: &Path) -> Result<()> {
+        self.memory.extend_from_slice(&header(xid, data));
+        if data.len() <= PIECE {
+            self.memory.extend_from_slice(data);
+            return Ok(());
+        }
+        let file = self.spill(directory)?;
+        file.write_all(data).map_err(|e| could_not("write", directory, &e))
     }
 
-    /// Appends a message of the (sub)transaction `xid`.
-    pub(super) fn append(&mut self, xid: u32, data: &[u8]) -> Result<()> {
-        let header = header(xid, data);
-        let written = self.file.write_all(&header).and_then(|()| self.file.write_all(data));
-        written.map_err(|e| could_not("write", &self.directory, &e))
+    /// Bytes of memory that it takes.
+    pub(super) fn in_memory(&self) -> usize {
+        self.memory.len()
+    }
+
+    /// Moves what is in memory to the file, which is in `directory`.
+    pub(super) fn spill(&mut self, directory: &Path) -> Result<&mut File> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => {
+                let made = tempfile::tempfile_in(directory);
+                none.insert(made.map_err(|e| could_not("create", directory, &e))?)
+            }
+        };
+        file.write_all(&self.memory).map_err(|e| could_not("write", directory, &e))?;
+        self.memory.clear();
+        Ok(file)
     }
 
     /// Goes back to the first message.
-    pub(super) fn into_reader(self) -> Result<Reader> {
-        let Spill { file, directory } = self;
-        let mut file = file.into_inner().map_err(|e| could_not("write", &directory, &e.into_error()))?;
-        file.seek(SeekFrom::Start(0)).map_err(|e| could_not("read", &directory, &e))?;
-        Ok(Reader::new(BufReader::with_capacity(BUFFER, file), directory))
+    pub(super) fn into_reader(mut self, directory: &Path) -> Result<Reader> {
+        if let Some(file) = &mut self.file {
+            file.seek(SeekFrom::Start(0)).map_err(|e| could_not("read", directory, &e))?;
+        }
+        Ok(Reader::new(Stored(self.file).chain(Cursor::new(self.memory)), directory.to_owned()))
     }
 }
 
 impl<R: Read> Reader<R> {
-    /// Over what `file` gives; errors name the directory.
-    pub fn new(file: R, directory: PathBuf) -> Reader<R> {
-        Reader { file, directory }
+    /// Over what `from` gives; errors name the directory.
+    pub fn new(from: R, directory: PathBuf) -> Reader<R> {
+        Reader { from, read: BytesMut::new(), directory }
     }
 
     /// The next message and its (sub)transaction; `None` after the last.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Result<Option<(u32, Bytes)>> {
-        let mut header = [0; HEADER_LEN];
-        match self.file.read(&mut header[..1]) {
-            Ok(0) => return Ok(None),
-            Ok(_) => {}
-            Err(e) if e.kind() == ErrorKind::Interrupted => return self.next(),
-            Err(e) => return Err(could_not("read", &self.directory, &e)),
+        if !self.fill(HEADER_LEN)? {
+            return if self.read.is_empty() { Ok(None) } else { Err(self.cut_short()) };
         }
-        self.file.read_exact(&mut header[1..]).map_err(|e| could_not("read", &self.directory, &e))?;
+        let header = self.read.split_to(HEADER_LEN);
         let field =
             |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
         let (len, xid, expected) = (field(0) as usize, field(4), field(8));
-        let mut data = BytesMut::new();
-        // Read in pieces: a damaged length must not become an allocation.
-        while data.len() < len {
-            let start = data.len();
-            data.resize(len.min(start + BUFFER), 0);
-            self.file.read_exact(&mut data[start..]).map_err(|e| could_not("read", &self.directory, &e))?;
+        if !self.fill(len)? {
+            return Err(self.cut_short());
         }
+        let data = self.read.split_to(len);
         if checksum(xid, &data) != expected {
             return Err(Error::failed(format!(
                 "a temporary file in \"{}\" is damaged: its checksum does not match",
@@ -125,44 +146,67 @@ impl<R: Read> Reader<R> {
         }
         Ok(Some((xid, data.freeze())))
     }
+
+    /// Reads until there are `len` bytes; `false` when there are fewer.
+    fn fill(&mut self, len: usize) -> Result<bool> {
+        while self.read.len() < len {
+            let start = self.read.len();
+            // In pieces: a damaged length must not become an allocation.
+            self.read.resize(start + PIECE, 0);
+            let read = self.from.read(&mut self.read[start..]);
+            self.read.truncate(start + *read.as_ref().unwrap_or(&0));
+            match read {
+                Ok(0) => return Ok(false),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(could_not("read", &self.directory, &error)),
+            }
+        }
+        Ok(true)
+    }
+
+    fn cut_short(&self) -> Error {
+        could_not("read", &self.directory, &ErrorKind::UnexpectedEof.into())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn spilled(records: &[(u32, &[u8])], directory: &Path) -> Reader {
-        let mut spill = Spill::create(directory, 7).unwrap();
-        for (xid, data) in records {
-            spill.append(*xid, data).unwrap();
-        }
-        spill.into_reader().unwrap()
+    /// All that a reader gives.
+    fn all<R: Read>(mut reader: Reader<R>) -> Result<Vec<(u32, Bytes)>> {
+        std::iter::from_fn(|| reader.next().transpose()).collect()
     }
 
     #[test]
-    fn what_is_written_is_read_and_no_file_is_left() {
+    fn what_is_held_is_read_and_no_file_is_left() {
         let directory = tempfile::tempdir().unwrap();
-        let long = vec![b'x'; 3 * BUFFER + 1];
-        let mut reader = spilled(&[(1, b"a"), (2, b""), (3, &long)], directory.path());
-        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
-        assert_eq!(reader.next().unwrap(), Some((1, Bytes::from_static(b"a"))));
-        assert_eq!(reader.next().unwrap(), Some((2, Bytes::new())));
-        assert_eq!(reader.next().unwrap(), Some((3, Bytes::from(long))));
-        assert_eq!(reader.next().unwrap(), None);
+        let long = vec![b'x'; 3 * PIECE + 1];
+        let messages: [(u32, &[u8]); 5] = [(1, b"a"), (2, b""), (3, &long), (4, b"b"), (5, b"c")];
+        // From the message on that is spilled, if any is.
+        for spilled in 0..=messages.len() {
+            let mut held = Held::default();
+            for (at, (xid, data)) in messages.iter().enumerate() {
+                held.append(*xid, data, directory.path()).unwrap();
+                if at == spilled {
+                    held.spill(directory.path()).unwrap();
+                    assert_eq!(held.in_memory(), 0);
+                }
+            }
+            assert!(held.in_memory() < PIECE, "what is large is not held in memory");
+            assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+            let read = all(held.into_reader(directory.path()).unwrap()).unwrap();
+            let read: Vec<_> = read.iter().map(|(xid, data)| (*xid, &data[..])).collect();
+            assert!(read == messages, "spilled after message {spilled}");
+        }
     }
 
     #[test]
     fn a_flipped_byte_or_a_cut_is_an_error() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("copy");
-        let mut whole = Vec::new();
-        spilled(&[(1, b"abc")], directory.path()).file.into_inner().read_to_end(&mut whole).unwrap();
-        assert_eq!(whole.len(), HEADER_LEN + 3);
-        let read = |bytes: &[u8]| {
-            std::fs::write(&path, bytes).unwrap();
-            let file = BufReader::new(File::open(&path).unwrap());
-            Reader::new(file, directory.path().to_owned()).next()
-        };
+        let whole = [&header(7, b"abc")[..], b"abc"].concat();
+        let read = |bytes: &[u8]| all(Reader::new(bytes, PathBuf::from("folder")));
+        assert_eq!(read(&whole).unwrap(), [(7, Bytes::from_static(b"abc"))]);
         for at in 0..whole.len() {
             let mut damaged = whole.clone();
             damaged[at] ^= 1;
@@ -171,5 +215,17 @@ mod tests {
         for len in 1..whole.len() {
             assert!(read(&whole[..len]).is_err(), "cut at {len}");
         }
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_named() {
+        let missing = Path::new("/nowhere/at all");
+        let mut held = Held::default();
+        held.append(1, b"a", missing).unwrap();
+        let error = held.spill(missing).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "could not create a temporary file in \"/nowhere/at all\": no such file or directory"
+        );
     }
 }

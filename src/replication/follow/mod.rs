@@ -74,7 +74,7 @@ impl Options {
             publication,
             on_conflict: OnConflict::Stop,
             streaming: true,
-            memory: 16 << 20,
+            memory: 8 << 20,
             spill_directory: PathBuf::from("/tmp"),
             spool: None,
             patience: Duration::from_secs(600),
