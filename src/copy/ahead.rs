@@ -7,6 +7,7 @@
 //! names), or have been in the way of another session (a deadlock, a row of a catalog that both change). [`apply_items`](super::apply_items) tries it again
 //! when everything before it is there, and reports what is refused then.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
@@ -33,7 +34,7 @@ const PATIENCE: usize = 3;
 struct Ahead {
     target: Config,
     schedule: Mutex<Schedule>,
-    refusals: Mutex<usize>,
+    refusals: AtomicUsize,
     /// A batch has ended that others may wait for.
     ended: Notify,
     progress: Arc<Progress>,
@@ -57,7 +58,7 @@ pub async fn make_ahead(
     let ahead = Arc::new(Ahead {
         target: target.clone(),
         schedule: Mutex::new(Schedule::new(items, needs, BATCH)),
-        refusals: Mutex::new(0),
+        refusals: AtomicUsize::new(0),
         ended: Notify::new(),
         progress: progress.clone(),
         stop: stop.clone(),
@@ -90,7 +91,7 @@ impl Ahead {
         loop {
             // Registered before looking, so that what ends in between wakes us.
             let ended = self.ended.notified();
-            if self.stop.is_cancelled() || *locked(&self.refusals) >= PATIENCE {
+            if self.stop.is_cancelled() || self.refusals.load(Ordering::Relaxed) >= PATIENCE {
                 break;
             }
             let work = locked(&self.schedule).take();
@@ -126,11 +127,11 @@ impl Ahead {
                 schedule.set_aside(positions[refused]);
                 schedule.give_back(&positions[..refused]);
                 schedule.give_back(&positions[refused + 1..]);
-                *locked(&self.refusals) += 1;
+                self.refusals.fetch_add(1, Ordering::Relaxed);
             }
             Err(error) => {
                 // The others end with what they have.
-                *locked(&self.refusals) = PATIENCE;
+                self.refusals.store(PATIENCE, Ordering::Relaxed);
                 return Err(error);
             }
         }

@@ -27,11 +27,12 @@ use super::statement::Reach;
 use super::stream::BEHIND;
 use super::target::TriggerRole;
 use crate::catalog::target_table::read_target_table;
+use crate::config::Side;
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::progress::StreamProgress;
 use crate::state::checkpoint;
-use crate::wire::{Answer, Connection, Pipeline};
+use crate::wire::{Answer, Connection, Pipeline, violation};
 
 /// What to do about an UPDATE or DELETE whose row is not on the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -480,7 +481,5 @@ pub(super) fn mapped(known: &HashMap<u32, Known>, oid: u32) -> Option<&Mapped> {
 }
 
 pub(super) fn unknown_relation(oid: u32) -> Error {
-    Error::connection(format!(
-        "protocol violation by the source: a change of relation {oid}, which was not described"
-    ))
+    violation(Side::Source, format_args!("a change of relation {oid}, which was not described"))
 }

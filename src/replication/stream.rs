@@ -15,9 +15,10 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::feedback::Feedback;
+use crate::config::Side;
 use crate::error::{Error, Result};
 use crate::progress::StreamProgress;
-use crate::wire::CopyBoth;
+use crate::wire::{CopyBoth, violation};
 use pgstream_proto::lsn::Lsn;
 
 /// Bytes of messages that may wait for the applier.
@@ -186,8 +187,7 @@ impl Receiver {
         while bytes < WAITING {
             let Some(body) = self.stream.next_data()? else { break };
             let size = body.len();
-            let message = StreamMessage::parse(body)
-                .map_err(|e| Error::connection(format!("protocol violation by the source: {e}")))?;
+            let message = StreamMessage::parse(body).map_err(|e| violation(Side::Source, e))?;
             let end = match &message {
                 StreamMessage::XLogData { end, .. } => *end,
                 StreamMessage::PrimaryKeepalive { wal_end, reply_requested, .. } => {

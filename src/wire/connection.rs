@@ -10,7 +10,7 @@ use pgstream_proto::notice::Notice;
 
 use super::connect::{self, Endpoint};
 use super::stream::Stream;
-use super::{Canceller, CopyIn, CopyOut, Row, Settings};
+use super::{Canceller, CopyIn, CopyOut, Row, Settings, violation};
 use crate::config::{Config, Side};
 use crate::error::{Error, ErrorKind, Result, io_reason};
 
@@ -353,12 +353,17 @@ impl Connection {
     pub(super) async fn send(&mut self) -> Result<()> {
         match self.stream.drain(&mut self.outbound, &mut self.inbound).await {
             Ok(()) => Ok(()),
-            Err(e) => Err(self.last_words().unwrap_or_else(|| self.lost(&e))),
+            Err(e) => Err(self.broken_off(&e)),
         }
     }
 
+    /// The connection is lost; what the server said before, if that has arrived, goes before the network's reason.
+    pub(super) fn broken_off(&mut self, error: &std::io::Error) -> Error {
+        self.last_words().unwrap_or_else(|| self.lost(error))
+    }
+
     /// The error that a server sent before it closed the socket, if one has arrived.
-    pub(super) fn last_words(&mut self) -> Option<Error> {
+    fn last_words(&mut self) -> Option<Error> {
         while let Ok(Some(frame)) = frame::split(&mut self.inbound, &Limits::SESSION) {
             if let Ok(Message::ErrorResponse(notice)) = Message::parse(frame) {
                 return Some(self.reported(notice));
@@ -382,12 +387,10 @@ impl Connection {
     /// As [`receive`](Self::receive), of what has been taken in; `None` when there is no whole message.
     pub(super) fn arrived(&mut self) -> Result<Option<Message>> {
         let side = self.side;
-        let violation =
-            |e: &dyn std::fmt::Display| Error::connection(format!("protocol violation by the {side}: {e}"));
         while let Some(frame) =
-            frame::split(&mut self.inbound, &Limits::SESSION).map_err(|e| violation(&e))?
+            frame::split(&mut self.inbound, &Limits::SESSION).map_err(|e| violation(side, e))?
         {
-            let message = Message::parse(frame).map_err(|e| violation(&e))?;
+            let message = Message::parse(frame).map_err(|e| violation(side, e))?;
             match message {
                 Message::NoticeResponse(_)
                 | Message::ParameterStatus { .. }

@@ -5,7 +5,7 @@ use pgstream_proto::backend::{Message, tag};
 use pgstream_proto::frame::{self, HEADER_LEN, Limits};
 use pgstream_proto::frontend;
 
-use super::Connection;
+use super::{Connection, violation};
 use crate::error::{Error, Result};
 
 /// Statements `COPY … TO STDOUT` that were asked for together, and run one after the other.
@@ -113,10 +113,7 @@ impl<'a> CopyOut<'a> {
             match frame::peek(bytes, &Limits::SESSION) {
                 Ok(Some(header)) => self.rest_of_frame = header.frame_len(),
                 Ok(None) => return Ok(at),
-                Err(e) => {
-                    let side = self.connection.side();
-                    return Err(Error::connection(format!("protocol violation by the {side}: {e}")));
-                }
+                Err(e) => return Err(violation(self.connection.side(), e)),
             }
         }
     }
@@ -221,7 +218,7 @@ impl<'a> CopyIn<'a> {
             Err(e) => Err(e),
         };
         if let Err(e) = arrived {
-            return Err(connection.last_words().unwrap_or_else(|| connection.lost(&e)));
+            return Err(connection.broken_off(&e));
         }
         while let Some(message) = self.connection.arrived()? {
             self.take(message)?;

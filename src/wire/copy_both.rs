@@ -10,7 +10,7 @@ use pgstream_proto::frame::{self, Limits};
 use pgstream_proto::frontend;
 use pgstream_proto::sqlstate::SqlState;
 
-use super::Connection;
+use super::{Connection, violation};
 use crate::error::{Error, Result};
 
 /// A running replication stream.
@@ -39,15 +39,12 @@ impl CopyBoth {
     pub fn next_data(&mut self) -> Result<Option<Bytes>> {
         while !self.ended {
             let side = self.connection.side();
-            let violation = |e: &dyn std::fmt::Display| {
-                Error::connection(format!("protocol violation by the {side}: {e}"))
-            };
             let frame = match frame::split(&mut self.connection.inbound, &Limits::SESSION) {
                 Ok(Some(frame)) => frame,
                 Ok(None) => return Ok(None),
-                Err(e) => return Err(violation(&e)),
+                Err(e) => return Err(violation(side, e)),
             };
-            match Message::parse(frame).map_err(|e| violation(&e))? {
+            match Message::parse(frame).map_err(|e| violation(side, e))? {
                 Message::CopyData(data) => return Ok(Some(data)),
                 Message::CopyDone => self.ended = true,
                 Message::ErrorResponse(notice) => return Err(self.connection.reported(notice)),
@@ -94,7 +91,7 @@ impl CopyBoth {
         let Connection { stream, outbound, inbound, .. } = &mut self.connection;
         match stream.exchange(outbound, inbound, read).await {
             Ok(()) => Ok(()),
-            Err(e) => Err(self.connection.last_words().unwrap_or_else(|| self.connection.lost(&e))),
+            Err(e) => Err(self.connection.broken_off(&e)),
         }
     }
 
@@ -106,7 +103,7 @@ impl CopyBoth {
         let Connection { stream, inbound, .. } = &mut self.connection;
         match stream.take_arrived(inbound).await {
             Ok(any) => Ok(any),
-            Err(e) => Err(self.connection.last_words().unwrap_or_else(|| self.connection.lost(&e))),
+            Err(e) => Err(self.connection.broken_off(&e)),
         }
     }
 

@@ -46,3 +46,11 @@ pub use listen::Listener;
 pub use pipeline::{Answer, Pipeline};
 pub use row::Row;
 pub use settings::Settings;
+
+use crate::config::Side;
+use crate::error::Error;
+
+/// Bytes of a server that are none of the protocol, or not in their place.
+pub(crate) fn violation(side: Side, what: impl std::fmt::Display) -> Error {
+    Error::connection(format!("protocol violation by the {side}: {what}"))
+}

@@ -14,8 +14,8 @@ use pgstream_proto::frame::{self, Limits};
 use pgstream_proto::frontend;
 use pgstream_proto::notice::Notice;
 
-use super::Connection;
 use super::stream::MOST_KEPT;
+use super::{Connection, violation};
 use crate::error::{Error, Result};
 
 /// How large a CopyData message grows before the next one begins, in bytes.
@@ -170,12 +170,10 @@ impl Pipeline {
 
     fn take_answers(&mut self) -> Result<()> {
         let side = self.connection.side();
-        let violation =
-            |e: &dyn std::fmt::Display| Error::connection(format!("protocol violation by the {side}: {e}"));
         while let Some(frame) =
-            frame::split(&mut self.connection.inbound, &Limits::SESSION).map_err(|e| violation(&e))?
+            frame::split(&mut self.connection.inbound, &Limits::SESSION).map_err(|e| violation(side, e))?
         {
-            match Message::parse(frame).map_err(|e| violation(&e))? {
+            match Message::parse(frame).map_err(|e| violation(side, e))? {
                 Message::ParseComplete
                 | Message::BindComplete
                 | Message::CloseComplete
