@@ -47,6 +47,23 @@ fn a_relation_described_in_a_rolled_back_part_is_not_believed() {
 }
 
 #[test]
+fn what_is_known_of_a_table_outlives_a_transaction_that_was_taken_back() {
+    let mut stream = Stream::between(server(15), server(15), "CREATE TABLE t (id int PRIMARY KEY, v text)");
+    small_memory(&mut stream);
+    let mut writer = stream.source.hold("BEGIN");
+    stream.source.execute("INSERT INTO t VALUES (-1, 'before')");
+    writer.execute("INSERT INTO t SELECT n, repeat('a', 50) FROM generate_series(1, 20000) n");
+    // Arrives in the middle of the large one, which describes the table anew, and doesn't describe it.
+    stream.source.execute("INSERT INTO t VALUES (0, 'between')");
+    writer.execute("COMMIT");
+    // Far behind, the large one is applied before its commit.
+    std::thread::sleep(Duration::from_millis(700));
+    stream.catch_up();
+    stream.expect_same("SELECT count(*), sum(hashtext(t::text)) FROM t");
+    assert_eq!(stream.progress.snapshot().reconnects, 0, "the stream was never taken up again");
+}
+
+#[test]
 fn a_large_transaction_is_applied_while_it_arrives_and_taken_back_when_it_falls_silent() {
     let mut stream = Stream::between(server(15), server(15), "CREATE TABLE t (id int PRIMARY KEY, v text)");
     small_memory(&mut stream);
