@@ -7,7 +7,6 @@
 //!    │   connection lost: again, later and later ◄───────────────────────────┤
 //!    └── a group failed: again, one source transaction at a time ◄───────────┘   alone, it fails the run
 //! ```
-
 //!
 //! Whatever is at work belongs to the task of the [`Following`]: it is joined before another attempt begins, and before that task ends.
 
