@@ -16,7 +16,7 @@ import sys
 
 import peers
 from proxy import Distant
-from servers import Failure, Servers, load, program, run
+from servers import Failure, Servers, add_common_options, load, program, run
 
 SETTINGS = {"shared_buffers": "128MB", "max_wal_size": "2GB", "wal_level": "logical"}
 
@@ -168,10 +168,7 @@ def main():
     parser.add_argument("--scale", type=float, default=1.0, help="1 is 1.5 GB, 10 million rows, 200 tables")
     parser.add_argument("--jobs", type=int, default=2, help="for all programs (2)")
     parser.add_argument("--round-trip", type=float, metavar="MS", help="milliseconds to each server and back, by a proxy; 20 for the small tables and none for the rest if left out")
-    parser.add_argument("--source", type=int, default=15, help="major of the source")
-    parser.add_argument("--target", type=int, default=15, help="major of the target")
-    parser.add_argument("--json", metavar="FILE", help="also write the figures there")
-    parser.add_argument("--pgstream", help="the program to measure; if left out, a release build is made")
+    add_common_options(parser)
     options = parser.parse_args()
     options.peers = options.peers.split(",") if options.peers else None
     only = options.only.split(",") if options.only else list(WORKS)

@@ -10,8 +10,8 @@ import os
 import sys
 
 import peers
-from database import fill_database, fill_table, script
-from servers import Failure, Servers, load, program, run
+from database import fill_database, fill_table, say, script
+from servers import Failure, Servers, add_common_options, load, program, run
 
 # Whoever reads or makes very many tables in one transaction locks them all.
 SETTINGS = {"shared_buffers": "256MB", "max_wal_size": "4GB", "autovacuum": "off", "max_locks_per_transaction": 4096}
@@ -24,10 +24,6 @@ END LOOP; END $$"""
 def fill_tables(servers, name, count):
     for first in range(0, count, 500):
         script(servers, name, TABLES.format(first=first, last=min(count, first + 500) - 1))
-
-
-def say(text):
-    print(f"bench: {text}", file=sys.stderr, flush=True)
 
 
 class Growth:
@@ -68,10 +64,7 @@ def main():
     parser.add_argument("--tables", type=numbers(int), default=[1_000, 10_000, 100_000], metavar="N,…", help="tables of one row each (1000,10000,100000); empty for none")
     parser.add_argument("--rows", type=numbers(float), default=[1, 10, 50], metavar="N,…", help="millions of rows of one table, 77 MB for each million (1,10,50)")
     parser.add_argument("--jobs", type=numbers(int), default=[1, 2, 4, 8, 16], metavar="N,…", help="jobs for a mixed database of 0.7 GB (1,2,4,8,16)")
-    parser.add_argument("--source", type=int, default=15, help="major of the source")
-    parser.add_argument("--target", type=int, default=15, help="major of the target")
-    parser.add_argument("--json", metavar="FILE", help="also write the figures there")
-    parser.add_argument("--pgstream", help="the program to measure; if left out, a release build is made")
+    add_common_options(parser)
     options = parser.parse_args()
     options.pgstream = program(options.pgstream)
     jobs = options.jobs

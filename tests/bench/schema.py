@@ -16,7 +16,7 @@ import time
 
 from peers import client
 from proxy import Distant
-from servers import Failure, Servers, load, program
+from servers import Failure, Servers, add_common_options, load, program
 
 SETTINGS = {"shared_buffers": "256MB", "autovacuum": "off", "max_wal_size": "4GB"}
 
@@ -103,10 +103,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--round-trip", type=float, default=0, metavar="MS", help="milliseconds to each server and back; 0 is a unix socket")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--source", type=int, default=15, help="major of the source")
-    parser.add_argument("--target", type=int, default=15, help="major of the target")
-    parser.add_argument("--json", metavar="FILE", help="also write the figures there")
-    parser.add_argument("--pgstream", help="the program to measure; if left out, a release build is made")
+    add_common_options(parser)
     options = parser.parse_args()
     options.pgstream = program(options.pgstream)
     figures = measure(options)

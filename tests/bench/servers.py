@@ -38,6 +38,14 @@ def program(chosen):
     return pathlib.Path(chosen).absolute()
 
 
+def add_common_options(parser):
+    """The options of the benchmarks that copy: between which majors, what is measured, and where the figures go."""
+    parser.add_argument("--source", type=int, default=15, help="major of the source")
+    parser.add_argument("--target", type=int, default=15, help="major of the target")
+    parser.add_argument("--json", metavar="FILE", help="also write the figures there")
+    parser.add_argument("--pgstream", help="the program to measure; if left out, a release build is made")
+
+
 def fields(pid):
     """The fields of /proc/PID/stat from the third on; None when the process is gone."""
     try:
