@@ -22,8 +22,8 @@ SETTINGS = {
     "max_connections": 60,
 }
 
-# What a stream may take beside the memory that is set aside for it, in kB.
-STREAM_PEAK = (64 + 16 + 16) * 1024
+# What a stream may take, in kB.
+STREAM_PEAK = 64 * 1024
 
 
 def say(text):
