@@ -19,7 +19,7 @@ use crate::error::{Error, Result, io_reason};
 
 const HEADER_LEN: usize = 12;
 
-/// Bytes that are read at a time; a longer message is never copied within memory.
+/// Bytes that are read at a time; a longer message goes to the file at once, and takes no second copy of its size in memory to be held.
 const PIECE: usize = 256 << 10;
 
 /// Messages that are held.
