@@ -217,21 +217,24 @@ fn streams_of_a_whole_server_are_cut_over_together() {
     let status = || {
         Pgstream::new("status").args(["--target", &target.uri("postgres"), "--all-databases", "--json"]).run()
     };
-    // One at a time is copied, and yet all are followed.
-    let begun = std::time::Instant::now();
-    loop {
-        let now = status();
-        let all_follow = now.code == Some(0) && {
-            let now = object(&now.stdout);
-            now["migration"]["status"] == "syncing"
-                && now["migration_detail"].as_array().is_some_and(|a| a.len() == 3)
-        };
-        if all_follow {
-            break;
+    let until_all_follow = || {
+        let begun = std::time::Instant::now();
+        loop {
+            let now = status();
+            let all_follow = now.code == Some(0) && {
+                let now = object(&now.stdout);
+                let followed = |one: &Value| one["status"] == "syncing" && one["worker"].is_string();
+                now["migration_detail"].as_array().is_some_and(|a| a.len() == 3 && a.iter().all(followed))
+            };
+            if all_follow {
+                break;
+            }
+            assert!(begun.elapsed().as_secs() < 100, "{now:?}");
+            std::thread::sleep(std::time::Duration::from_millis(200));
         }
-        assert!(begun.elapsed().as_secs() < 100, "{now:?}");
-        std::thread::sleep(std::time::Duration::from_millis(200));
-    }
+    };
+    // One at a time is copied, and yet all are followed.
+    until_all_follow();
     running.signal("INT");
     let stopped = object(&running.wait().expect_code(4).stdout);
     assert_eq!(stopped["migration"]["method"], "replication", "{stopped:#}");
@@ -240,6 +243,7 @@ fn streams_of_a_whole_server_are_cut_over_together() {
     assert!(details.len() == 3 && details.iter().all(went_on), "{stopped:#}");
     source.database("two").execute("INSERT INTO numbers VALUES (0, 'late')");
     let running = migrate();
+    until_all_follow();
     let cutover = between("cutover", &source, &target).args(["--json"]).run().expect_code(0);
     assert_eq!(object(&cutover.stdout)["migration"]["status"], "done");
     running.wait().expect_code(0);

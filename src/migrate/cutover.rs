@@ -76,6 +76,7 @@ pub async fn cutover(
     progress.set_phase("connecting");
     let mut target = Connection::connect(&options.target, Side::Target, &Settings::session()).await?;
     let mut source = Connection::connect(&options.source, Side::Source, &Settings::session()).await?;
+    state::lock_cutover(&mut target).await?;
     let migration = state::read(&mut target).await?.ok_or_else(|| {
         Error::usage(format!("target database \"{}\" holds no migration to cut over", options.target.dbname))
             .with_hint("Begin one with pgstream migrate.")
@@ -132,10 +133,10 @@ impl Run<'_> {
             if lag <= cutover.max_lag && open.is_none() {
                 return Ok(());
             }
-            if !running {
+            // A `migrate` that began just now is let go on.
+            if !running && state::try_lock(target).await? {
                 // Nobody else applies: catch up here, and leave off when it is close.
                 let enough = server::current_lsn(source).await?;
-                state::lock(target).await?;
                 let (until, asked) = watch::channel(Some(enough));
                 self.reached(self.follow_until(target, migration, asked, self.stop).await?)?;
                 drop(until);
@@ -243,6 +244,7 @@ impl Run<'_> {
         let given_back = async {
             self.revive(&mut source).await?;
             self.revive(target).await?;
+            state::lock_cutover(target).await?;
             let read_only = state::read(target).await?.is_some_and(|migration| migration.source_read_only);
             if read_only {
                 give_back(&mut source, target).await?;
@@ -272,7 +274,7 @@ impl Run<'_> {
         self.progress.set_phase("applying the last changes");
         let end = replication::end_position(source).await?;
         state::request_cutover(target, end).await?;
-        while !state::is_locked_here(target).await? && state::lock_holder(target).await?.is_some() {
+        while !state::try_lock(target).await? {
             self.check_stop()?;
             tokio::time::sleep(LOOK).await;
             // A `migrate` that was started just now has taken it for the request of a cutover that is gone.
@@ -280,7 +282,6 @@ impl Run<'_> {
                 state::request_cutover(target, end).await?;
             }
         }
-        state::lock(target).await?;
         // The run that was to follow may have ended while it copied a table again.
         refuse_open(target).await?;
         let (_until, asked) = watch::channel(Some(end));

@@ -1,6 +1,7 @@
 //! One pgstream a target database: session-level advisory locks.
 //!
-//! The run's own session holds one lock alone; its workers' sessions, on this host and on others, share a second one. A pgstream that is killed leaves sessions behind,
+//! The run's own session holds one lock alone; its workers' sessions, on this host and on others, share a second one; a cutover, which may have a run
+//! beside it, holds a third. A pgstream that is killed leaves sessions behind,
 //! which go on with the statement they are in, an index's build for instance, and even commit it. So who gets the first lock ends whoever still holds the
 //! second, takes back the snapshot that they worked under ([`offer`]), and only then looks at what is done.
 
@@ -22,6 +23,11 @@ fn worker_key() -> i64 {
     i64::from(crc32fast::hash(b"pgstream worker"))
 }
 
+/// The key of the lock that a cutover holds.
+fn cutover_key() -> i64 {
+    i64::from(crc32fast::hash(b"pgstream cutover"))
+}
+
 /// Between two looks at a lock that another session has.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -38,19 +44,56 @@ const FENCE: Duration = Duration::from_secs(60);
 /// # Errors
 /// When another session has it: says which. When an earlier run's session does not end.
 pub async fn lock(target: &mut Connection) -> Result<()> {
+    acquire(target, key(), "another pgstream is working on").await?;
+    offer::end_earlier(target).await
+}
+
+/// Makes this session the target's only cutover, until it ends: what one makes read-only, a second that fails would give back.
+///
+/// # Errors
+/// When another session is at it: says which.
+pub async fn lock_cutover(target: &mut Connection) -> Result<()> {
+    acquire(target, cutover_key(), "another pgstream cuts over").await
+}
+
+/// Takes the lock `key`, or says that `other` has the database; the lock of a session that was left over is waited for.
+async fn acquire(target: &mut Connection, key: i64, other: &str) -> Result<()> {
     let begun = Instant::now();
-    let text = key().to_string();
-    loop {
-        let row = target.query_one("SELECT pg_catalog.pg_try_advisory_lock($1)", &[Some(&text)]).await?;
-        if row.is_true(0) {
-            return offer::end_earlier(target).await;
-        }
-        let limit = if is_holder_active(target).await? { NOTICED_ACTIVE } else { NOTICED_IDLE };
+    while !try_key(target, key).await? {
+        let holders = holders(target, key).await?;
+        // A session that may not be seen counts as one that works.
+        let active = holders.iter().any(|holder| !holder.idle);
+        let limit = if active { NOTICED_ACTIVE } else { NOTICED_IDLE };
         if begun.elapsed() >= limit {
-            return Err(refuse(target).await?);
+            let mut error = Error::usage(format!("{other} target database \"{}\"", target.config().dbname));
+            if let Some(holder) = holders.first() {
+                error = error.with_detail(format!("It is {}.", holder.description));
+            }
+            return Err(
+                error.with_hint("Wait for it to end or stop it; `pgstream status` shows what it does.")
+            );
         }
         tokio::time::sleep(TICK).await;
     }
+    Ok(())
+}
+
+/// As [`lock`], for those who can wait: `false` where another session has it.
+///
+/// # Errors
+/// When an earlier run's session does not end.
+pub async fn try_lock(target: &mut Connection) -> Result<bool> {
+    let taken = try_key(target, key()).await?;
+    if taken {
+        offer::end_earlier(target).await?;
+    }
+    Ok(taken)
+}
+
+async fn try_key(target: &mut Connection, key: i64) -> Result<bool> {
+    let key = key.to_string();
+    let row = target.query_one("SELECT pg_catalog.pg_try_advisory_lock($1)", &[Some(&key)]).await?;
+    Ok(row.is_true(0))
 }
 
 /// Keeps the target for a run whose session `own` (a process ID) took it: a server that restarts forgets its locks. Where that session is gone, this
@@ -63,9 +106,7 @@ pub async fn keep(target: &mut Connection, own: u32) -> Result<bool> {
     if holders(target, key()).await?.iter().any(held) {
         return Ok(true);
     }
-    let key = key().to_string();
-    let row = target.query_one("SELECT pg_catalog.pg_try_advisory_lock($1)", &[Some(&key)]).await?;
-    Ok(row.is_true(0))
+    try_key(target, key()).await
 }
 
 /// Makes this session known as one that works for the run which holds the target.
@@ -130,24 +171,6 @@ async fn end(target: &mut Connection, holder: &Holder) -> Result<()> {
         tracing::debug!(%error, holder.pid, "could not end a session that is left on the target");
     }
     Ok(())
-}
-
-/// Whether a statement runs in the session that holds the target; a session that may not be seen counts as such.
-async fn is_holder_active(target: &mut Connection) -> Result<bool> {
-    Ok(holders(target, key()).await?.iter().any(|holder| !holder.idle))
-}
-
-async fn refuse(target: &mut Connection) -> Result<Error> {
-    let holder = lock_holder(target).await?;
-    let error = Error::usage(format!(
-        "another pgstream is working on target database \"{}\"",
-        target.config().dbname
-    ));
-    Ok(match holder {
-        Some(holder) => error.with_detail(format!("It is {holder}.")),
-        None => error,
-    }
-    .with_hint("Wait for it to end or stop it; `pgstream status` shows what it does."))
 }
 
 /// Whether this very session holds the target.

@@ -97,6 +97,9 @@ fn a_cutover_that_fails_gives_the_source_back_and_the_migration_goes_on() {
     let lock = target.hold("BEGIN; LOCK TABLE p");
     let stopped = cut().spawn();
     wait_until(|| read_only(&source));
+    // A second one has nothing to do here, and above all nothing to give back.
+    cut().run().expect_code(2).expect_words(&["another pgstream cuts over target database"]);
+    assert!(read_only(&source));
     stopped.signal("INT");
     drop(lock);
     stopped.wait().expect_code(4).expect_words(&["same command", "writable again"]);
@@ -109,6 +112,27 @@ fn a_cutover_that_fails_gives_the_source_back_and_the_migration_goes_on() {
     assert!(!running.ended());
     cut().run().expect_code(0);
     running.wait().expect_code(0);
+    assert_equal(&source, &target);
+    assert_source_is_clean(&source);
+}
+
+#[test]
+fn a_cutover_lets_a_migrate_that_begins_beside_it_go_first() {
+    let (source, target) = pair();
+    migrate_until_in_step(&source, &target, &[]).signal("INT");
+    source.execute("INSERT INTO p VALUES (1000, 'late')");
+    // Between the cutover's look for a run and its own turn, one begins.
+    let mut table = target.hold("BEGIN; LOCK TABLE pgstream.relation IN ACCESS EXCLUSIVE MODE");
+    let cut = cutover(&source, &target).args(["--max-lag", "0"]).spawn();
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                 AND application_name LIKE 'pgstream%' AND wait_event_type = 'Lock'";
+    wait_until(|| target.value(waits) == "1");
+    let run = target.hold(&format!("SELECT pg_advisory_lock({})", crc32fast::hash(b"pgstream migration")));
+    table.execute("COMMIT");
+    // Longer than a session that was left over is waited for.
+    std::thread::sleep(Duration::from_secs(2));
+    drop(run);
+    cut.wait().expect_code(0);
     assert_equal(&source, &target);
     assert_source_is_clean(&source);
 }
