@@ -12,7 +12,7 @@ use crate::catalog::server::identity;
 use crate::config::Side;
 use crate::error::{Error, Result};
 use crate::fault;
-use crate::replication::{self, object_name};
+use crate::replication::{self, Primary, object_name};
 use crate::sql::{ident, literal};
 use crate::state;
 use crate::wire::Connection;
@@ -178,11 +178,16 @@ pub async fn find_on_target(target: &mut Connection) -> Result<Vec<Leftover>> {
 ///
 /// # Errors
 /// The server's.
-pub async fn remove_from_source(source: &mut Connection, found: &[Leftover]) -> Result<()> {
+pub async fn remove_from_source(
+    source: &mut Connection,
+    primary: &mut Primary,
+    found: &[Leftover],
+) -> Result<()> {
     for leftover in found {
         match leftover.kind {
             SLOT => fault::step("drop slot", replication::drop_slot(source, &leftover.name)).await?,
             PUBLICATION => {
+                let source = primary.session(source);
                 fault::step("drop publication", replication::drop_publication(source, &leftover.name))
                     .await?;
             }

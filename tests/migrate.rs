@@ -45,7 +45,7 @@ pairs! {
 }
 
 #[test]
-fn a_standby_is_copied_from_and_not_followed() {
+fn a_standby_is_copied_from_and_without_its_primary_not_followed() {
     let primary = Cluster::start(16, &Options::default());
     let standby = primary.start_standby();
     let (written, target) = (primary.create_database("source"), server(16).create_database("target"));
@@ -63,7 +63,7 @@ fn a_standby_is_copied_from_and_not_followed() {
         .args(["--method", "replication"])
         .run()
         .expect_code(2)
-        .expect_words(&["standby", "Name the primary", "--method copy"]);
+        .expect_words(&["standby", "--source-primary", "--method copy"]);
     Pgstream::between("migrate", &source, &target)
         .run()
         .expect_code(0)

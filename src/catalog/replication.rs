@@ -20,6 +20,11 @@ pub struct ReplicationSource {
     pub wal_level: String,
     /// It is a standby.
     pub in_recovery: bool,
+    /// A standby's primary keeps the rows that are still read there (`hot_standby_feedback`).
+    pub feeds_back: bool,
+    /// A primary of it was named; set by who knows.
+    #[serde(skip)]
+    pub primary_named: bool,
     /// Slots that may yet be made.
     pub free_slots: i64,
     /// Walsenders that may yet start.
@@ -134,6 +139,7 @@ pub async fn read_replication_source(connection: &mut Connection) -> Result<Repl
     };
     let sql = format!(
         "SELECT pg_catalog.current_setting('wal_level') AS wal_level, pg_catalog.pg_is_in_recovery() AS in_recovery, \
+           pg_catalog.current_setting('hot_standby_feedback')::bool AS feeds_back, \
            pg_catalog.current_setting('max_replication_slots')::int8 - (SELECT count(*) FROM pg_catalog.pg_replication_slots) AS free_slots, \
            pg_catalog.current_setting('max_wal_senders')::int8 - (SELECT count(*) FROM pg_catalog.pg_stat_replication) AS free_senders, \
            (SELECT r.rolsuper OR r.rolreplication OR EXISTS (SELECT FROM pg_catalog.pg_roles m \

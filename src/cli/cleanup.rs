@@ -10,6 +10,7 @@ use crate::cleanup::{self, Leftover, Traces};
 use crate::config::{Config, Side};
 use crate::error::{Error, ErrorKind, Result};
 use crate::migrate::cutover::{give_back, put_back_identities};
+use crate::replication::Primary;
 use crate::state;
 use crate::wire::{Connection, Settings};
 
@@ -92,8 +93,11 @@ async fn clean(
         return Ok((found, left));
     }
     confirm(context, options, &found)?;
-    if let Some(source) = &mut source {
-        cleanup::remove_from_source(source, &found).await?;
+    let any_on_source = found.iter().any(|leftover| leftover.side == Side::Source);
+    if let Some(source) = source.as_mut().filter(|_| any_on_source) {
+        let mut primary = Primary::of(source).await?;
+        cleanup::remove_from_source(source, &mut primary, &found).await?;
+        let source = primary.session(source);
         if let Some(target) = &mut target
             && let Some(migration) = state_of(target).await?
         {

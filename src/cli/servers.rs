@@ -37,14 +37,24 @@ impl<'a> Servers<'a> {
             Side::Target => &self.common.target_password_file,
         };
         let secret = file.as_deref().map(Secret::read).transpose().map_err(|e| e.context(side))?;
-        let mut config = config::resolve(text, side, self.environment)?;
-        if let Some(secret) = secret {
-            config = config.with_password(secret);
-        }
-        for warning in &config.warnings {
-            self.ui.warning(&format!("{side}: {warning}"), None);
-        }
-        Ok(Some(config))
+        let resolve = |text: &str| {
+            let mut config = config::resolve(text, side, self.environment)?;
+            if let Some(secret) = &secret {
+                config = config.with_password(secret.clone());
+            }
+            for warning in &config.warnings {
+                self.ui.warning(&format!("{side}: {warning}"), None);
+            }
+            Ok::<_, Error>(config)
+        };
+        let config = resolve(text)?;
+        let primary = self.common.source_primary.as_deref().or_else(|| self.environment.primary());
+        Ok(Some(match primary.filter(|_| side == Side::Source) {
+            Some(primary) => {
+                config.with_primary(&resolve(primary).map_err(|e| e.context("--source-primary"))?)
+            }
+            None => config,
+        }))
     }
 
     /// The connection parameters of a side.
@@ -62,8 +72,11 @@ impl<'a> Servers<'a> {
 
     /// Warns once of passwords that other users of this machine can read in the list of processes.
     pub(super) fn warn_of_passwords_in_sight(&self) {
+        let holds = |text: Option<&str>| {
+            text.and_then(|text| config::parse(text).ok()).is_some_and(|p| p.hold_a_secret())
+        };
         let in_sight = |side: &Side| {
-            self.given(*side).and_then(|text| config::parse(text).ok()).is_some_and(|p| p.hold_a_secret())
+            holds(self.given(*side)) || *side == Side::Source && holds(self.common.source_primary.as_deref())
         };
         if let Some(side) = [Side::Source, Side::Target].iter().find(|side| in_sight(side)) {
             self.ui.warning(

@@ -114,6 +114,11 @@ impl Environment {
         })
     }
 
+    /// The connection string of a standby's primary, from `PGSTREAM_SOURCE_PRIMARY`.
+    pub fn primary(&self) -> Option<&str> {
+        self.text("PGSTREAM_SOURCE_PRIMARY")
+    }
+
     /// Whether a terminal may be written to in colour: `NO_COLOR` (no-color.org) is not set, and the terminal isn't `dumb`.
     pub fn wants_color(&self) -> bool {
         self.variable("NO_COLOR").is_none_or(<[u8]>::is_empty) && self.text("TERM") != Some("dumb")

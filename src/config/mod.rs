@@ -93,6 +93,8 @@ pub struct Config {
     pub required_peer: Option<RequiredPeer>,
     /// Which of the servers will do.
     pub target_session_attrs: TargetSessionAttrs,
+    /// The primary of this standby, where one is named: what is written goes there.
+    pub primary: Option<Box<Config>>,
     /// Whether hosts and their addresses are tried in random order.
     pub load_balance_hosts: bool,
     /// The versions of the protocol to accept, oldest and newest.
@@ -237,6 +239,7 @@ impl Config {
             require_auth: auth::require_auth(parameters)?,
             required_peer: if unix { auth::required_peer(parameters, environment)? } else { None },
             target_session_attrs: target_session_attrs(parameters)?,
+            primary: None,
             load_balance_hosts: parameters.choice(
                 Keyword::LoadBalanceHosts,
                 false,
@@ -279,9 +282,16 @@ impl Config {
     /// The same for another database, for which the password file may hold another password.
     #[must_use]
     pub fn with_dbname(&self, dbname: &str) -> Config {
-        let mut config = Config { dbname: dbname.to_owned(), ..self.clone() };
+        let primary = self.primary.as_ref().map(|primary| Box::new(primary.with_dbname(dbname)));
+        let mut config = Config { dbname: dbname.to_owned(), primary, ..self.clone() };
         config.look_up_passwords();
         config
+    }
+
+    /// The same with the primary that this standby has.
+    #[must_use]
+    pub fn with_primary(self, primary: &Config) -> Config {
+        Config { primary: Some(Box::new(primary.with_dbname(&self.dbname))), ..self }
     }
 
     /// The file that a password came from, for the message about a login that failed.

@@ -28,7 +28,7 @@ use crate::ddl::{Plan, Section};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
 use crate::progress::Progress;
-use crate::replication;
+use crate::replication::{self, Primary};
 use crate::schema::Database;
 use crate::sql::{ident, qualified};
 use crate::state::{self, Migration, Phase, checkpoint};
@@ -121,6 +121,8 @@ impl Run<'_> {
         cutover: &Cutover,
     ) -> Result<()> {
         self.progress.set_phase("waiting for the target to catch up");
+        let mut primary = Primary::of(source).await?;
+        let source = primary.session(source);
         let begun = Instant::now();
         loop {
             self.check_stop()?;
@@ -189,8 +191,10 @@ impl Run<'_> {
         let (slot, publication) = names(&migration)?;
         self.progress.set_phase("dropping slot and publication");
         fault::step("drop slot", replication::drop_slot(&mut source, slot)).await?;
-        fault::step("drop publication", replication::drop_publication(&mut source, publication)).await?;
-        put_back_identities(&mut source, target).await?;
+        let mut primary = Primary::of(&mut source).await?;
+        let writer = primary.session(&mut source);
+        fault::step("drop publication", replication::drop_publication(writer, publication)).await?;
+        put_back_identities(writer, target).await?;
         state::set_phase(target, Phase::Done).await?;
         source.close().await;
         Ok(())
@@ -211,18 +215,21 @@ impl Run<'_> {
         migration: &Migration,
         cutover: &Cutover,
     ) -> Result<Plan> {
+        let mut primary = Primary::of(source).await?;
+        let writer = primary.session(source);
         if cutover.make_source_read_only {
             self.progress.set_phase("making the source read-only");
             state::set_source_read_only(target, true).await?;
-            fault::step("source read-only", make_read_only(source)).await?;
+            fault::step("source read-only", make_read_only(writer)).await?;
         }
-        refuse_prepared(source).await?;
-        self.apply_the_rest(source, target, migration).await?;
+        refuse_prepared(writer).await?;
+        self.apply_the_rest(writer, target, migration).await?;
         self.settle_tables(source, target, names(migration)?.1).await?;
         self.progress.set_phase("setting sequences");
         let (mut database, plan) = self.plan(source, target).await?;
         database.sequences.retain(|sequence| !sequence.contents_left_out);
-        fault::step("sequences", copy::copy_sequences(source, target, &database.sequences)).await?;
+        fault::step("sequences", copy::copy_sequences(primary.session(source), target, &database.sequences))
+            .await?;
         if self.options.ddl.selection.includes_large_objects() {
             self.progress.set_phase("comparing large objects");
             copy::refresh_large_objects(source, target, &self.options.ddl).await?;
@@ -247,7 +254,8 @@ impl Run<'_> {
             state::lock_cutover(target).await?;
             let read_only = state::read(target).await?.is_some_and(|migration| migration.source_read_only);
             if read_only {
-                give_back(&mut source, target).await?;
+                let mut primary = Primary::of(&mut source).await?;
+                give_back(primary.session(&mut source), target).await?;
             }
             Ok::<bool, Error>(read_only)
         };

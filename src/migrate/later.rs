@@ -23,7 +23,7 @@ use crate::catalog::replication::{ReplicationTable, published_tables};
 use crate::ddl::{self, NotCopied};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
-use crate::replication::{self, Changes, PublishedTable};
+use crate::replication::{self, Changes, Primary, PublishedTable};
 use crate::schema::Database;
 use crate::schema::table::Table;
 use crate::sql::qualified;
@@ -68,6 +68,7 @@ impl Run<'_> {
         let (version, missing) = (source.version(), self.options.replica_identity);
         let changes = replication::changes(&tables, version, missing);
         let mut newcomers = Newcomers::default();
+        let mut primary = None;
         let mut added = Vec::new();
         let new = |table: &ReplicationTable| table.kind == "r" && !planned.contains(&table.oid);
         for (table, changes) in tables.iter().zip(changes).filter(|(table, _)| new(table)) {
@@ -86,7 +87,13 @@ impl Run<'_> {
             let obstacle = replication::obstacle_of(table, version, missing).filter(|found| found.blocks);
             let reason = match obstacle {
                 Some(obstacle) => Some(obstacle.what),
-                None => self.publish(source, target, publication, table, changes).await?,
+                None => {
+                    let primary = match &mut primary {
+                        Some(primary) => primary,
+                        none => none.insert(Primary::of(source).await?),
+                    };
+                    self.publish(primary.session(source), target, publication, table, changes).await?
+                }
             };
             match reason {
                 Some(reason) => {
@@ -98,16 +105,18 @@ impl Run<'_> {
                 }
             }
         }
-        if !added.is_empty() {
+        if let Some(mut primary) = primary.filter(|_| !added.is_empty()) {
+            primary.replayed(source).await?;
             let created = self.create_slot(source, &format!("{slot}_copy"), true).await?;
             created.connection.close().await;
-            let again = replication::add_again(source, publication, &added);
+            let again = replication::add_again(primary.session(source), publication, &added);
             fault::step("newcomers published again", again).await?;
+            primary.replayed(source).await?;
         }
         Ok(newcomers)
     }
 
-    /// Adds a table to the publication; the reason if the server refuses.
+    /// Adds a table to the publication, where the source can be written to; the reason if the server refuses.
     async fn publish(
         &self,
         source: &mut Connection,

@@ -16,7 +16,7 @@ use super::Run;
 use crate::config::{Config, Side};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
-use crate::replication::{self, SlotRequest};
+use crate::replication::{self, Primary, SlotRequest};
 use crate::state::{self, Phase};
 use crate::wire::{Connection, Settings};
 
@@ -77,7 +77,8 @@ async fn take(
     state::request_pause(session, lsn).await?;
     // What is written now comes after the position, and tells the stream that it is there.
     let mut writer = Connection::connect(source, Side::Source, &Settings::session()).await?;
-    replication::end_position(&mut writer).await?;
+    let mut primary = Primary::of(&mut writer).await?;
+    replication::end_position(primary.session(&mut writer)).await?;
     writer.close().await;
     wait(session, lsn, patience).await?;
     let mut exporter = Connection::connect(session.config(), Side::Target, &Settings::session()).await?;

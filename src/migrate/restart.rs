@@ -13,6 +13,7 @@ use crate::ddl::{self, Item, Section};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
 use crate::progress::Progress;
+use crate::replication::Primary;
 use crate::schema::Class;
 use crate::state::{self, ItemOutcome, Migration, Phase};
 use crate::wire::Connection;
@@ -73,7 +74,9 @@ async fn clean_source(source: &mut Connection, target: &mut Connection, migratio
     if migration.slot.is_none() || migration.phase == Phase::Done {
         return Ok(());
     }
-    remove_stream(source, migration).await?;
+    let mut primary = Primary::of(source).await?;
+    remove_stream(source, &mut primary, migration).await?;
+    let source = primary.session(source);
     put_back_identities(source, target).await?;
     if migration.source_read_only { give_back(source, target).await } else { Ok(()) }
 }

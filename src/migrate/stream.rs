@@ -27,7 +27,7 @@ use crate::fault;
 use crate::progress::Progress;
 use crate::replication::spool::{self, Spooling};
 use crate::replication::{
-    self, Changes, CreatedSlot, Ended, Filter, Following, PartRule, PublishedTable, SlotRequest,
+    self, Changes, CreatedSlot, Ended, Filter, Following, PartRule, Primary, PublishedTable, SlotRequest,
     SnapshotRule, TriggerRole,
 };
 use crate::schema::table::Table;
@@ -77,10 +77,13 @@ impl Run<'_> {
             return Ok((adopt(&options.source, created).await?, refused));
         }
         // Nothing is copied under a slot that has no checkpoint.
-        remove_stream(source, migration).await?;
+        let mut primary = Primary::of(source).await?;
+        remove_stream(source, &mut primary, migration).await?;
         let tables = scope::replication_tables(source, &options.ddl).await?;
-        let published = self.to_publish(source, target, &tables).await?;
-        fault::step("publication", replication::create_publication(source, publication, &published)).await?;
+        let writer = primary.session(source);
+        let published = self.to_publish(writer, target, &tables).await?;
+        fault::step("publication", replication::create_publication(writer, publication, &published)).await?;
+        primary.replayed(source).await?;
         let mut walsender =
             Connection::connect(&options.source, Side::Source, &Settings::replication()).await?;
         let system = replication::identify_system(&mut walsender).await?;
@@ -117,7 +120,7 @@ impl Run<'_> {
     }
 
     /// The tables of these that are to be published, made fit for it: REPLICA IDENTITY FULL is given where that was asked for, and recorded before, so that
-    /// it can be put back. Tables whose changes are lost are recorded as omissions.
+    /// it can be put back. Tables whose changes are lost are recorded as omissions. `source` is where it can be written to.
     async fn to_publish(
         &self,
         source: &mut Connection,
@@ -272,7 +275,7 @@ async fn adopt(source: &Config, created: CreatedSlot) -> Result<Snapshot> {
     Snapshot::adopt(source, created.connection, created.snapshot, created.consistent_point).await
 }
 
-/// Gives a table REPLICA IDENTITY FULL, recorded first.
+/// Gives a table REPLICA IDENTITY FULL, recorded first; `source` is where it can be written to.
 pub(super) async fn give_full_identity(
     source: &mut Connection,
     target: &mut Connection,
@@ -292,10 +295,15 @@ pub(super) async fn give_full_identity(
 }
 
 /// Removes the slot and the publication of a stream that is not gone on with.
-pub(super) async fn remove_stream(source: &mut Connection, migration: &Migration) -> Result<()> {
+pub(super) async fn remove_stream(
+    source: &mut Connection,
+    primary: &mut Primary,
+    migration: &Migration,
+) -> Result<()> {
     let (slot, publication) = names(migration)?;
     fault::step("old slot gone", replication::drop_slot(source, slot)).await?;
-    fault::step("old publication gone", replication::drop_publication(source, publication)).await
+    fault::step("old publication gone", replication::drop_publication(primary.session(source), publication))
+        .await
 }
 
 /// The slot and the publication.

@@ -39,6 +39,7 @@ mod gather;
 pub mod measure;
 mod pending;
 mod preflight;
+mod primary;
 mod publication;
 mod relation;
 mod resume;
@@ -55,6 +56,7 @@ pub use apply::OnConflict;
 pub use filter::{Filter, PartRule, SnapshotRule};
 pub use follow::{Ended, Following, Options, follow};
 pub use preflight::{Changes, MissingIdentity, Obstacle, changes, obstacle_of, obstacles};
+pub use primary::{Primary, read_source};
 pub use publication::{
     PublishedTable, add_again, add_to_publication, create_publication, drop_publication, publication_exists,
 };

@@ -120,12 +120,8 @@ fn server(source: &ReplicationSource) -> Vec<Obstacle> {
             "Set wal_level = logical on the source and restart it, or use --method copy.",
         );
     }
-    if source.in_recovery {
-        block(
-            "the server is a standby: no publication can be made on it, and it can't tell when it holds the primary's last commit"
-                .to_owned(),
-            "Name the primary as --source; a standby can be copied from, with --method copy.",
-        );
+    if let Some((what, hint)) = standby(source) {
+        block(what.to_owned(), hint);
     }
     if source.free_slots < 2 {
         block(
@@ -162,6 +158,13 @@ fn server(source: &ReplicationSource) -> Vec<Obstacle> {
                 "max_slot_wal_keep_size is {megabytes} MB: a slot that falls further behind is lost, and the migration with it"
             ),
             "Raise it for the time of the migration, as far as the source's disk allows.",
+        );
+    }
+    if source.in_recovery && !source.feeds_back {
+        warn(
+            "source".to_owned(),
+            "hot_standby_feedback is off on this standby: its slot is lost, and the migration with it, once the primary removes rows that the slot may need".to_owned(),
+            "Set hot_standby_feedback = on there, and primary_slot_name, so that it also holds while the two are apart.",
         );
     }
     for transaction in &source.running {
@@ -209,6 +212,25 @@ fn server(source: &ReplicationSource) -> Vec<Obstacle> {
         );
     }
     found
+}
+
+/// Why a standby won't do, or a primary beside what is none; and what will.
+fn standby(source: &ReplicationSource) -> Option<(&'static str, &'static str)> {
+    match (source.in_recovery, source.primary_named) {
+        (true, _) if source.version < 160_000 => Some((
+            "the server is a standby, and none before PostgreSQL 16 can send changes",
+            "Name the primary as --source; a standby can be copied from, with --method copy.",
+        )),
+        (true, false) => Some((
+            "the server is a standby: its primary is needed for the publication, and to tell where the changes end",
+            "Name the primary as --source-primary beside it, or as --source; a standby can be copied from, with --method copy.",
+        )),
+        (false, true) => Some((
+            "the server is no standby, and --source-primary names another one",
+            "Leave out --source-primary.",
+        )),
+        (true, true) | (false, false) => None,
+    }
 }
 
 /// What is in the way of publishing this table, on a server of this version.
@@ -341,6 +363,29 @@ mod tests {
             ..good()
         };
         assert_eq!(obstacles(&source, MissingIdentity::Error), []);
+    }
+
+    #[test]
+    fn a_standby_is_followed_from_16_on_with_its_primary_named() {
+        let standby = ReplicationSource {
+            version: 160_000,
+            in_recovery: true,
+            primary_named: true,
+            feeds_back: true,
+            ..good()
+        };
+        assert_eq!(obstacles(&standby, MissingIdentity::Error), []);
+        let silent = ReplicationSource { feeds_back: false, ..standby.clone() };
+        let found = obstacles(&silent, MissingIdentity::Error);
+        assert!(!found[0].blocks && found[0].what.contains("hot_standby_feedback"), "{found:?}");
+        for other in [
+            ReplicationSource { version: 150_000, ..standby.clone() },
+            ReplicationSource { primary_named: false, ..standby.clone() },
+            ReplicationSource { in_recovery: false, ..standby },
+        ] {
+            let found = obstacles(&other, MissingIdentity::Error);
+            assert!(found.len() == 1 && found[0].blocks, "{found:?}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Whether the stream can go on from the target's checkpoint.
 //!
 //! In: a connection for replication, and the checkpoint. Out: what the stream must know of the source, whose session is set up for it. What may fail: a
-//! source that is another server, or a standby, or was restored; a slot or publication that is not there or no longer fits. A gap is never passed over in silence.
+//! source that is another server, or a standby whose primary isn't named, or was restored; a slot or publication that is not there or no longer fits. A gap is never passed over in silence.
 
 use std::time::Duration;
 
@@ -70,14 +70,19 @@ pub(super) async fn check(
     );
     let rows = source.simple(&sql).await?;
     let row = rows.first().ok_or_else(|| Error::failed("the source did not describe its slot"))?;
-    if row.is_true(0) {
+    if row.is_true(0) && source.config().primary.is_none() {
         // During a failover, it may be the primary in a moment.
         return Err(Error::connection("the source is a standby that has not been promoted")
-            .with_hint("Name all its hosts in --source, with target_session_attrs=read-write."));
+            .with_hint("Name all its hosts in --source, with target_session_attrs=read-write; a standby that is followed on purpose needs --source-primary."));
     }
-    holds_what_is_applied(source, &identity, checkpoint).await?;
+    let state = row.text(1).map(|text| SlotState::parse(text, slot)).transpose()?;
+    let confirmed = match &state {
+        Some(state) => state.confirmed()?,
+        None => None,
+    };
+    holds_what_is_applied(source, &identity, checkpoint, confirmed).await?;
     let again = "The stream has a gap that can't be filled: run pgstream cleanup, then migrate again.";
-    let Some(state) = row.text(1).map(|text| SlotState::parse(text, slot)).transpose()? else {
+    let Some(state) = state else {
         return Err(Error::failed(format!("replication slot \"{slot}\" is not on the source"))
             .with_detail("It was dropped, or the source failed over to a standby that did not have it.")
             .with_hint(again));
@@ -86,7 +91,7 @@ pub(super) async fn check(
         return Err(Error::failed(format!("replication slot \"{slot}\" is of no more use: {reason}"))
             .with_hint(again));
     }
-    match state.confirmed()? {
+    match confirmed {
         Some(confirmed) if confirmed > start => {
             return Err(Error::failed(format!(
                 "replication slot \"{slot}\" has been confirmed up to {confirmed}, past the target's checkpoint {start}"
@@ -115,11 +120,15 @@ pub(super) async fn check(
     Ok(Resumable { timeline: identity.timeline, interval })
 }
 
-/// Whether the source's log holds all that is applied up to the checkpoint.
+/// Whether the source's log holds all that is applied up to the checkpoint; `confirmed` is what its slot knows of that.
+///
+/// A standby that is promoted while it is followed sends on, into its new timeline, of which the checkpoint learns nothing. Its slot tells: what
+/// was confirmed to it past the fork has come from it.
 async fn holds_what_is_applied(
     source: &mut Connection,
     identity: &SystemIdentity,
     checkpoint: &Checkpoint,
+    confirmed: Option<Lsn>,
 ) -> Result<()> {
     let start = checkpoint.applied;
     if identity.timeline < checkpoint.timeline {
@@ -132,7 +141,7 @@ async fn holds_what_is_applied(
     }
     if identity.timeline > checkpoint.timeline {
         let left = timeline_left(source, identity.timeline, checkpoint.timeline).await?;
-        if left.is_some_and(|left| left < start) {
+        if left.is_some_and(|left| left < start && confirmed.is_none_or(|confirmed| confirmed <= left)) {
             return Err(Error::failed(
                 "the source was promoted from a standby that had not received all that is applied already",
             )

@@ -159,17 +159,21 @@ pub async fn create_slot(
     mut on_wait: impl FnMut(&[Blocker]),
 ) -> Result<CreatedSlot> {
     let mut connection = Connection::connect(source, Side::Source, &Settings::replication()).await?;
-    let mut observer = Connection::connect(source, Side::Source, &Settings::session()).await?;
+    let standby = source.primary.is_some();
+    // What runs, and makes the slot wait, runs there.
+    let writable = source.primary.as_deref().unwrap_or(source);
+    let mut observer = Connection::connect(writable, Side::Source, &Settings::session()).await?;
     let temporary = if request.temporary { " TEMPORARY" } else { "" };
     let options = match connection.version() {
-        // A slot that standbys keep in step survives a failover of the source.
-        170_000.. if !request.temporary => "(SNAPSHOT 'export', FAILOVER)",
+        // A slot that standbys keep in step survives a failover of the source; of a slot on a standby there is no copy.
+        170_000.. if !request.temporary && !standby => "(SNAPSHOT 'export', FAILOVER)",
         150_000.. => "(SNAPSHOT 'export')",
         _ => "EXPORT_SNAPSHOT",
     };
     let command =
         format!("CREATE_REPLICATION_SLOT {}{temporary} LOGICAL pgoutput {options}", ident(request.name));
-    let (canceller, pid) = (connection.canceller(), connection.pid());
+    let canceller = connection.canceller();
+    let waits = if standby { Waits::OnStandby } else { Waits::Here(connection.pid()) };
     let deadline = Instant::now() + request.timeout;
     let mut blockers = Vec::new();
     let mut cancelled = false;
@@ -181,7 +185,7 @@ pub async fn create_slot(
                 created = &mut creating => break created,
                 () = tokio::time::sleep_until(deadline), if !cancelled => {
                     cancelled = true;
-                    blockers = self::blockers(&mut observer, pid).await.unwrap_or_default();
+                    blockers = self::blockers(&mut observer, waits).await.unwrap_or_default();
                     canceller.cancel().await?;
                 }
                 () = tokio::time::sleep(LOOK) => {
@@ -189,7 +193,10 @@ pub async fn create_slot(
                         // A server that does not react is left: the slot is not kept when its session ends.
                         break Err(Error::failed("the server did not react to a cancel request"));
                     }
-                    on_wait(&self::blockers(&mut observer, pid).await?);
+                    if standby {
+                        log_running_transactions(&mut observer).await?;
+                    }
+                    on_wait(&self::blockers(&mut observer, waits).await?);
                 }
             }
         }
@@ -215,8 +222,30 @@ pub async fn create_slot(
     Ok(CreatedSlot { connection, snapshot, consistent_point })
 }
 
-/// The transactions that the process waits for: of sessions, and prepared ones.
-async fn blockers(observer: &mut Connection, pid: u32) -> Result<Vec<Blocker>> {
+/// Whom a slot waits for that is being made.
+#[derive(Debug, Clone, Copy)]
+enum Waits {
+    /// Those that block this process.
+    Here(u32),
+    /// On a standby: any that may have been running when it began, on the primary.
+    OnStandby,
+}
+
+/// Has the primary write down which transactions run, for which a slot on a standby waits: it does so by itself now and then, if this role may not ask for it.
+async fn log_running_transactions(primary: &mut Connection) -> Result<()> {
+    match primary.query("SELECT pg_catalog.pg_log_standby_snapshot()", &[]).await {
+        Err(error) if primary.is_broken() => Err(error),
+        Err(error) => {
+            tracing::debug!(%error, "the primary logs running transactions in its own time");
+            Ok(())
+        }
+        Ok(_) => Ok(()),
+    }
+}
+
+/// The transactions that a slot waits for: of sessions, and prepared ones.
+async fn blockers(observer: &mut Connection, waits: Waits) -> Result<Vec<Blocker>> {
+    let Waits::Here(pid) = waits else { return writers(observer).await };
     let rows = observer
         .query(
             "SELECT pg_catalog.format('process %s of user %I, in a transaction since %s', a.pid, a.usename, a.xact_start) \
@@ -225,6 +254,21 @@ async fn blockers(observer: &mut Connection, pid: u32) -> Result<Vec<Blocker>> {
              FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_prepared_xacts p ON p.transaction = l.transactionid \
              WHERE l.pid = $1::int AND NOT l.granted",
             &[Some(&pid.to_string())],
+        )
+        .await?;
+    rows.iter().map(|row| Ok(Blocker { description: row.value(0)? })).collect()
+}
+
+/// The transactions that write, and have been running for longer than a moment.
+async fn writers(primary: &mut Connection) -> Result<Vec<Blocker>> {
+    let rows = primary
+        .query(
+            "SELECT pg_catalog.format('process %s of user %I, in a transaction since %s', a.pid, a.usename, a.xact_start) \
+             FROM pg_catalog.pg_stat_activity a WHERE a.backend_xid IS NOT NULL AND a.pid <> pg_catalog.pg_backend_pid() \
+               AND a.xact_start < pg_catalog.now() - interval '1 second' \
+             UNION ALL SELECT pg_catalog.format('transaction %L of user %I, prepared %s', p.gid, p.owner, p.prepared) \
+             FROM pg_catalog.pg_prepared_xacts p",
+            &[],
         )
         .await?;
     rows.iter().map(|row| Ok(Blocker { description: row.value(0)? })).collect()

@@ -56,7 +56,7 @@ fn change_behind_the_slot(source: &Database<'_>, target: &Database<'_>, change: 
 }
 
 /// Lets a first run come as far as `big`, and fail at `small`.
-fn fail_half_way(source: &Database<'_>, target: &Database<'_>, method: &str) {
+pub(super) fn fail_half_way(migrate: Pgstream, target: &Database<'_>) {
     target.execute(
         "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'not yet'; END$$;
          CREATE FUNCTION arm() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN
@@ -65,11 +65,7 @@ fn fail_half_way(source: &Database<'_>, target: &Database<'_>, method: &str) {
            END IF; END$$;
          CREATE EVENT TRIGGER arm ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE PROCEDURE arm();",
     );
-    Pgstream::between("migrate", source, target)
-        .args(["--method", method, "--jobs", "1"])
-        .run()
-        .expect_code(1)
-        .expect_words(&["not yet"]);
+    migrate.args(["--jobs", "1"]).run().expect_code(1).expect_words(&["not yet"]);
     target.execute("DROP EVENT TRIGGER arm; DROP FUNCTION arm(); DROP FUNCTION fail() CASCADE");
     assert_eq!(
         target.value(
@@ -114,7 +110,7 @@ fn tables_rewritten_behind_the_snapshot_of_a_resumed_run_are_copied_from_a_newer
     let pair = Pair::start(15, 16);
     let rewrite = REWRITE.replace("ALTER TABLE widened ALTER n TYPE bigint", "TRUNCATE widened");
     let (source, target) = pair.databases(SCHEMA);
-    fail_half_way(&source, &target, "replication");
+    fail_half_way(Pgstream::between("migrate", &source, &target).args(["--method", "replication"]), &target);
     let running = change_behind_the_snapshot(&source, &target, "replication", &rewrite);
     let running = until_in_step(&source, &target, running);
     source.execute(LATER);
@@ -125,7 +121,7 @@ fn tables_rewritten_behind_the_snapshot_of_a_resumed_run_are_copied_from_a_newer
     drop((source, target));
 
     let (source, target) = pair.databases(SCHEMA);
-    fail_half_way(&source, &target, "copy");
+    fail_half_way(Pgstream::between("migrate", &source, &target).args(["--method", "copy"]), &target);
     change_behind_the_snapshot(&source, &target, "copy", &rewrite)
         .wait()
         .expect_code(0)
@@ -155,7 +151,7 @@ fn a_table_made_before_a_resumed_run_is_copied_and_followed() {
     // Of a major whose walsenders don't hear that a table is published while a transaction that changed it is under way.
     let pair = Pair::start(12, 16);
     let (source, target) = pair.databases(SCHEMA);
-    fail_half_way(&source, &target, "replication");
+    fail_half_way(Pgstream::between("migrate", &source, &target).args(["--method", "replication"]), &target);
     source.execute(LATE);
     // Changed before it is published, and committed after.
     source.execute("BEGIN; INSERT INTO late VALUES (100, 'before'); PREPARE TRANSACTION 'astride'");
@@ -194,7 +190,7 @@ fn a_table_made_while_the_slot_waits_is_copied_and_followed() {
 fn tables_that_come_too_late_are_left_out_by_name() {
     let pair = Pair::start(15, 16);
     let (source, target) = pair.databases(SCHEMA);
-    fail_half_way(&source, &target, "replication");
+    fail_half_way(Pgstream::between("migrate", &source, &target).args(["--method", "replication"]), &target);
     // To publish it would make the application's UPDATE fail.
     source.execute("CREATE TABLE keyless (a integer); INSERT INTO keyless VALUES (1)");
     let running = migrate(&source, &target, &[]);
@@ -215,7 +211,7 @@ fn tables_that_come_too_late_are_left_out_by_name() {
 fn a_table_renamed_during_the_copy_is_refused_and_one_renamed_later_is_followed() {
     let pair = Pair::start(15, 16);
     let (source, target) = pair.databases(SCHEMA);
-    fail_half_way(&source, &target, "replication");
+    fail_half_way(Pgstream::between("migrate", &source, &target).args(["--method", "replication"]), &target);
     source.execute("ALTER TABLE big RENAME TO grand");
     let said = migrate(&source, &target, &[]).wait().expect_code(2);
     said.expect_words(&["\"public\".\"big\" was renamed to \"public\".\"grand\"", "--restart"]);

@@ -6,6 +6,7 @@
 //! - [`cutover`]: what becomes of a cutover that fails, is stopped or is killed.
 //! - [`roles`]: without superusers, and with settings of roles in the way.
 //! - [`spooled`]: with the changes kept in files while rows are copied.
+//! - [`standby`]: from a standby, with its primary beside it.
 //! - [`choices`]: what the options and the states of the source make of it.
 
 mod altered;
@@ -15,6 +16,7 @@ mod killed;
 mod moved;
 mod roles;
 mod spooled;
+mod standby;
 mod writer;
 
 use crate::harness::compare::assert_equal;

@@ -19,7 +19,7 @@
 //! | open and prepared transactions hold slot creation up | positions: `a_slot_that_waits_for_a_transaction_names_it…` |
 //! | slot in use, dropped, lost by size, lost by idleness | interrupted: `a_slot_that_decodes…_and_so_is_one_in_use`, `a_slot_that_nobody_used…`; positions: `a_slot_that_is_missing…`, `a_slot_whose_log_was_removed…` |
 //! | failover: with the slot, with one made by hand, without; behind the target; the old primary comes back; several hosts | [`failover`] |
-//! | slots on a standby wait for the primary | a standby isn't followed, as it can't tell its primary's last commit: `migrate::a_standby_is_copied_from_and_not_followed` |
+//! | slots on a standby wait for the primary | the primary is asked to write down what runs: `live::standby`; unnamed, the standby is only copied from: `migrate::a_standby_is_copied_from_and_without_its_primary_not_followed` |
 //!
 //! | relations, keys, rows | test, or reason |
 //! |---|---|

@@ -67,6 +67,9 @@ pub(super) struct Common {
     /// Database to copy to: URI, key=value string or name [env: PGSTREAM_TARGET]
     #[arg(long, global = true, value_name = "CONNINFO")]
     pub(super) target: Option<String>,
+    /// Where --source is a standby, its primary, which what must be written goes to [env: PGSTREAM_SOURCE_PRIMARY]
+    #[arg(long, global = true, value_name = "CONNINFO")]
+    pub(super) source_primary: Option<String>,
     /// File that holds the source's password and nothing else
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) source_password_file: Option<PathBuf>,

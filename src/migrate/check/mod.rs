@@ -365,7 +365,7 @@ async fn read(
         let obstacles = match wanted.method {
             Method::Copy => Vec::new(),
             Method::Auto | Method::Replication => {
-                let mut facts = catalog::replication::read_replication_source(from).await?;
+                let mut facts = replication::read_source(from).await?;
                 scope::mark(&mut facts.tables, &selected.database, options);
                 if facts.may_replicate && facts.free_senders > 0 {
                     facts.refused = replication::refused_session(from.config()).await?;
