@@ -71,3 +71,23 @@ fn a_standby_is_copied_from_and_without_its_primary_not_followed() {
     assert_eq!(compare::rows(&source, &target), Vec::<String>::new());
     assert_eq!(compare::sequences(&source, &target), Vec::<String>::new());
 }
+
+#[test]
+fn tables_of_1600_columns_are_copied_in_both_forms() {
+    let (source, target) = (server(15).create_database("wide"), server(18).create_database("wide"));
+    // Of built-in types, which go in binary form, and with a type of the database's own, which doesn't.
+    source.execute(
+        "CREATE TYPE mood AS ENUM ('calm', 'wild');
+         DO $$ BEGIN
+           EXECUTE (SELECT format('CREATE TABLE plain (%s)', string_agg(format('c%s integer', i), ', ')) FROM generate_series(1, 1600) i);
+           EXECUTE (SELECT format('CREATE TABLE moody (%s)', string_agg(format('c%s %s', i, CASE i WHEN 1600 THEN 'mood' ELSE 'text' END), ', '))
+             FROM generate_series(1, 1600) i);
+           EXECUTE (SELECT format('INSERT INTO plain SELECT %s FROM generate_series(1, 50) r', string_agg(format('r * %s', i), ', '))
+             FROM generate_series(1, 1600) i);
+         END $$;
+         INSERT INTO moody (c1, c2, c1599, c1600) SELECT r, NULL, repeat('x', r), 'wild' FROM generate_series(1, 50) r",
+    );
+    let migrate = Pgstream::between("migrate", &source, &target).args(["--method", "copy"]);
+    migrate.run().expect_code(0);
+    compare::assert_equal(&source, &target);
+}
