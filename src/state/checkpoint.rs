@@ -2,6 +2,9 @@
 //!
 //! The row is compared before it is replaced: a batch whose predecessor isn't the one it knows fails. A session that a dead process left behind on the
 //! target may still hold a batch that a newer process applies again; whichever commits first wins, and the other fails here.
+//!
+//! Every transaction leaves a version of the row behind. Where an old snapshot is held on the target, by a comparison or a report that takes hours, none of them
+//! can be removed, and who looks for the newest walks past all others. So the row gets another key now and then, which the index finds at once.
 
 use pgstream_proto::lsn::Lsn;
 
@@ -28,7 +31,8 @@ pub struct Checkpoint {
 
 /// The table; one page holds many versions of its row, so that updates stay in place (fillfactor).
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS pgstream.checkpoint (
-        only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),
+        generation bigint PRIMARY KEY DEFAULT 0,
+        step integer NOT NULL DEFAULT 0,
         system_identifier text NOT NULL,
         timeline bigint NOT NULL,
         slot text NOT NULL,
@@ -40,22 +44,22 @@ const TABLE: &str = "CREATE TABLE IF NOT EXISTS pgstream.checkpoint (
 /// `division_by_zero` unless the row stands at $1.
 pub const ADVANCE: &str = "WITH moved AS (UPDATE pgstream.checkpoint SET applied = $2, \
      source_committed_at = coalesce('2000-01-01 00:00:00+00'::timestamptz + $3 * interval '1 microsecond', source_committed_at), \
-     updated_at = pg_catalog.clock_timestamp() WHERE only_one AND applied = $1 RETURNING 1) \
+     updated_at = pg_catalog.clock_timestamp(), \
+     step = CASE WHEN step < 255 THEN step + 1 ELSE 0 END, generation = CASE WHEN step < 255 THEN generation ELSE generation + 1 END \
+     WHERE generation = (SELECT pg_catalog.max(generation) FROM pgstream.checkpoint) AND applied = $1 RETURNING 1) \
      SELECT 1 / count(*) FROM moved";
 
 /// OIDs of the parameters of [`ADVANCE`]: pg_lsn, pg_lsn, float8.
 pub const ADVANCE_TYPES: &[u32] = &[3220, 3220, 701];
 
 /// The statements that make the table and its first row: the slot's consistent point. Run them in one transaction.
-pub fn create(system_identifier: &str, timeline: u32, slot: &str, consistent_point: Lsn) -> [String; 2] {
+pub fn create(system_identifier: &str, timeline: u32, slot: &str, consistent_point: Lsn) -> [String; 3] {
     let row = format!(
-        "INSERT INTO pgstream.checkpoint (system_identifier, timeline, slot, applied) VALUES ({}, {timeline}, {}, '{consistent_point}') \
-         ON CONFLICT (only_one) DO UPDATE SET system_identifier = excluded.system_identifier, timeline = excluded.timeline, \
-         slot = excluded.slot, applied = excluded.applied, source_committed_at = NULL, updated_at = excluded.updated_at",
+        "INSERT INTO pgstream.checkpoint (system_identifier, timeline, slot, applied) VALUES ({}, {timeline}, {}, '{consistent_point}')",
         literal(system_identifier),
         literal(slot),
     );
-    [TABLE.to_owned(), row]
+    [TABLE.to_owned(), "DELETE FROM pgstream.checkpoint".to_owned(), row]
 }
 
 /// The checkpoint, or `None` where there is none.
@@ -69,7 +73,8 @@ pub async fn read(target: &mut Connection) -> Result<Option<Checkpoint>> {
     }
     let rows = target
         .query(
-            "SELECT system_identifier, timeline, slot, applied, source_committed_at, updated_at FROM pgstream.checkpoint",
+            "SELECT system_identifier, timeline, slot, applied, source_committed_at, updated_at FROM pgstream.checkpoint \
+             ORDER BY generation DESC LIMIT 1",
             &[],
         )
         .await?;
@@ -87,7 +92,8 @@ pub async fn read(target: &mut Connection) -> Result<Option<Checkpoint>> {
 /// Waits until the checkpoint, and so every commit before it, survives a crash of the target, and notes the timeline that the source is on.
 pub async fn make_durable(target: &mut Connection, timeline: u32) -> Result<()> {
     let update = format!(
-        "UPDATE pgstream.checkpoint SET timeline = {timeline}, updated_at = pg_catalog.clock_timestamp()"
+        "UPDATE pgstream.checkpoint SET timeline = {timeline}, updated_at = pg_catalog.clock_timestamp() \
+         WHERE generation = (SELECT pg_catalog.max(generation) FROM pgstream.checkpoint)"
     );
     let statements = ["BEGIN", "SET LOCAL synchronous_commit = on", update.as_str(), "COMMIT"];
     target.pipeline(&statements).await.map_err(Error::from)

@@ -18,7 +18,7 @@ pub struct Format;
 
 impl Format {
     /// The format that this program reads and writes.
-    pub const CURRENT: i32 = 1;
+    pub const CURRENT: i32 = 2;
 }
 
 /// How far a migration is. Each phase is entered by `migrate`, and a restart begins with the phase that it finds: each step

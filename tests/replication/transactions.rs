@@ -123,6 +123,22 @@ fn prepared_transactions_arrive_when_they_are_committed() {
 }
 
 #[test]
+fn the_checkpoint_gets_another_key_before_its_versions_become_many() {
+    let stream = Stream::between(server(15), server(18), "CREATE TABLE t (id int)");
+    let checkpoint = || stream.target.query("SELECT generation, step < 100 FROM pgstream.checkpoint");
+    stream.source.execute("INSERT INTO t VALUES (1)");
+    stream.catch_up();
+    assert_eq!(checkpoint(), [["0", "t"]]);
+    stream.target.execute("UPDATE pgstream.checkpoint SET step = 255");
+    for id in 2..=4 {
+        stream.source.execute(&format!("INSERT INTO t VALUES ({id})"));
+        stream.catch_up();
+        assert_eq!(checkpoint(), [["1", "t"]]);
+    }
+    stream.expect_same("SELECT id FROM t ORDER BY id");
+}
+
+#[test]
 fn transactions_without_rows_move_the_checkpoint() {
     for major in [10, 14, 18] {
         let stream = Stream::between(server(major), server(major), "CREATE TABLE t (id int)");
