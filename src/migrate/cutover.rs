@@ -174,8 +174,7 @@ impl Run<'_> {
         target: &mut Connection,
         cutover: &Cutover,
     ) -> Result<()> {
-        let migration =
-            state::read(target).await?.ok_or_else(|| Error::failed("the migration's state is gone"))?;
+        let migration = state::current(target).await?;
         let plan = if migration.phase < Phase::Cutover {
             let plan = match self.bring_over(&mut source, target, &migration, cutover).await {
                 Ok(plan) => plan,
@@ -252,7 +251,7 @@ impl Run<'_> {
             self.revive(&mut source).await?;
             self.revive(target).await?;
             state::lock_cutover(target).await?;
-            let read_only = state::read(target).await?.is_some_and(|migration| migration.source_read_only);
+            let read_only = state::current(target).await?.source_read_only;
             if read_only {
                 let mut primary = Primary::of(&mut source).await?;
                 give_back(primary.session(&mut source), target).await?;
@@ -286,7 +285,7 @@ impl Run<'_> {
             self.check_stop()?;
             tokio::time::sleep(LOOK).await;
             // A `migrate` that was started just now has taken it for the request of a cutover that is gone.
-            if state::read(target).await?.is_some_and(|migration| migration.cutover_lsn.is_none()) {
+            if state::current(target).await?.cutover_lsn.is_none() {
                 state::request_cutover(target, end).await?;
             }
         }

@@ -239,7 +239,7 @@ impl Run<'_> {
         self.leave_cutover(target, &migration).await?;
         loop {
             let open = state::relations(target).await?.iter().any(|(_, done, all)| done < all);
-            if open || state::read(target).await?.is_none_or(|m| m.phase < Phase::CatchUp) {
+            if open || state::current(target).await?.phase < Phase::CatchUp {
                 let session =
                     Connection::connect(&self.options.source, Side::Source, &Settings::session()).await?;
                 self.phases(session, target, &migration, None).await?;
@@ -322,7 +322,7 @@ impl Run<'_> {
         };
         self.check_stop()?;
         fault::step("state tables", state::create(target, &begin)).await?;
-        state::read(target).await?.ok_or_else(|| Error::failed("the state tables are gone"))
+        state::current(target).await
     }
 
     fn check_stop(&self) -> Result<()> {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::sections::Sections;
 use crate::ddl::NotCopied;
 use crate::error::Result;
-use crate::state;
+use crate::state::{self, Migration};
 use crate::wire::Connection;
 
 /// How a run ended.
@@ -48,10 +48,7 @@ impl Outcome {
     /// What the state tables hold at the end of a run.
     pub(super) async fn read(target: &mut Connection, ended: Ended, begun: Instant) -> Result<Outcome> {
         let tables = state::part_progress(target).await?;
-        let (method, fallback) = state::read(target)
-            .await?
-            .map(|migration| (migration.method, migration.fallback))
-            .unwrap_or_default();
+        let Migration { method, fallback, .. } = state::current(target).await?;
         Ok(Outcome {
             ended,
             method,

@@ -290,7 +290,7 @@ pub(super) fn remaining_places<'a>(
 
 /// Enters a phase, unless the migration is further: a table that is copied again doesn't take it back.
 async fn enter(target: &mut Connection, phase: Phase) -> Result<()> {
-    if state::read(target).await?.is_some_and(|migration| migration.phase < phase) {
+    if state::current(target).await?.phase < phase {
         state::set_phase(target, phase).await?;
     }
     Ok(())

@@ -110,7 +110,7 @@ impl Run<'_> {
     /// Stands still at `reached` as long as a comparison wants it; `false` where the stream has ended for a cutover.
     pub(super) async fn stand_still(&self, target: &mut Connection, reached: Lsn) -> Result<bool> {
         loop {
-            if state::read(target).await?.is_some_and(|migration| migration.cutover_lsn.is_some()) {
+            if state::current(target).await?.cutover_lsn.is_some() {
                 return Ok(false);
             }
             match state::pause(target).await? {

@@ -66,7 +66,7 @@ impl Run<'_> {
         let (slot, publication) = names(migration)?;
         if checkpoint::read(target).await?.is_some() {
             let open = state::relations(target).await?.iter().any(|(_, done, all)| done < all);
-            let planned = state::read(target).await?.is_some_and(|migration| migration.phase >= Phase::Copy);
+            let planned = state::current(target).await?.phase >= Phase::Copy;
             let Newcomers { any, refused } =
                 self.publish_newcomers(source, target, slot, publication).await?;
             if planned && !open && !any {
@@ -166,12 +166,12 @@ impl Run<'_> {
 
     /// Applies the stream until it is asked to stop, or to end for a cutover, or is in step with `--stop-when-caught-up`.
     pub(super) async fn follow(&self, target: &mut Connection, migration: &Migration) -> Result<Ended> {
-        let phase = state::read(target).await?.map_or(Phase::CatchUp, |m| m.phase);
-        if phase < Phase::CatchUp {
+        let now = state::current(target).await?;
+        if now.phase < Phase::CatchUp {
             state::set_phase(target, Phase::CatchUp).await?;
         }
         self.progress.set_phase("catching up");
-        let (until, asked) = watch::channel(end_asked_for(target).await?);
+        let (until, asked) = watch::channel(end_asked_for(target, &now).await?);
         let enough = self.stop.child_token();
         let superseded = CancellationToken::new();
         let watcher = Watcher {
@@ -367,15 +367,14 @@ impl Watcher {
             if !state::keep(&mut target, self.own).await? {
                 self.superseded.cancel();
             }
-            if let Some(migration) = state::read(&mut target).await? {
-                let until = end_asked_for(&mut target).await?;
-                self.until.send_if_modified(|now| std::mem::replace(now, until) != until);
-                let stream = self.progress.stream().snapshot();
-                let lag = stream.source.0.saturating_sub(stream.applied.0);
-                if migration.phase == Phase::CatchUp && stream.source != Lsn::INVALID && lag < IN_STEP {
-                    state::set_phase(&mut target, Phase::Syncing).await?;
-                    self.progress.set_phase("in step with the source");
-                }
+            let migration = state::current(&mut target).await?;
+            let until = end_asked_for(&mut target, &migration).await?;
+            self.until.send_if_modified(|now| std::mem::replace(now, until) != until);
+            let stream = self.progress.stream().snapshot();
+            let lag = stream.source.0.saturating_sub(stream.applied.0);
+            if migration.phase == Phase::CatchUp && stream.source != Lsn::INVALID && lag < IN_STEP {
+                state::set_phase(&mut target, Phase::Syncing).await?;
+                self.progress.set_phase("in step with the source");
             }
             if let Some(most) = self.options.stop_when_caught_up {
                 let session = match &mut source {
@@ -396,10 +395,9 @@ impl Watcher {
 }
 
 /// Where somebody wants the stream to end: a cutover, or for a while a comparison.
-async fn end_asked_for(target: &mut Connection) -> Result<Option<Lsn>> {
-    let cutover = state::read(target).await?.and_then(|migration| migration.cutover_lsn);
-    if cutover.is_some() {
-        return Ok(cutover);
+async fn end_asked_for(target: &mut Connection, now: &Migration) -> Result<Option<Lsn>> {
+    if now.cutover_lsn.is_some() {
+        return Ok(now.cutover_lsn);
     }
     Ok(state::pause(target).await?.map(|pause| pause.wanted))
 }

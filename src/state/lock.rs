@@ -99,11 +99,8 @@ async fn try_key(target: &mut Connection, key: i64) -> Result<bool> {
 /// Keeps the target for a run whose session `own` (a process ID) took it: a server that restarts forgets its locks. Where that session is gone, this
 /// one takes its place; `false` when another pgstream was faster.
 pub async fn keep(target: &mut Connection, own: u32) -> Result<bool> {
-    if is_locked_here(target).await? {
-        return Ok(true);
-    }
     let held = |holder: &Holder| u32::try_from(holder.pid) == Ok(own);
-    if holders(target, key()).await?.iter().any(held) {
+    if holders(target, key()).await?.iter().any(held) || is_locked_here(target).await? {
         return Ok(true);
     }
     try_key(target, key()).await
@@ -174,7 +171,7 @@ async fn end(target: &mut Connection, holder: &Holder) -> Result<()> {
 }
 
 /// Whether this very session holds the target.
-pub async fn is_locked_here(target: &mut Connection) -> Result<bool> {
+async fn is_locked_here(target: &mut Connection) -> Result<bool> {
     let key = key();
     let (high, low) = ((key >> 32).to_string(), (key & 0xffff_ffff).to_string());
     let row = target

@@ -117,9 +117,19 @@ pub async fn read(target: &mut Connection) -> Result<Option<Migration>> {
         ))
         .with_hint("Rename or drop that schema, or choose another target database."));
     }
-    if !ours {
-        return Ok(None);
-    }
+    if ours { row(target).await } else { Ok(None) }
+}
+
+/// The target's migration, for who knows that there is one: in one round trip.
+///
+/// # Errors
+/// It is gone; tables of another format.
+pub async fn current(target: &mut Connection) -> Result<Migration> {
+    row(target).await?.ok_or_else(|| Error::failed("the state tables on the target are empty"))
+}
+
+async fn row(target: &mut Connection) -> Result<Option<Migration>> {
+    let database = target.config().dbname.clone();
     let rows = target
         .query(
             "SELECT format, source_system_identifier, source_database, method, phase, error, slot, publication, \

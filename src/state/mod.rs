@@ -33,9 +33,9 @@ pub use item::{
     ItemOutcome, ItemState, fingerprint, forget_omission, items, omissions, omit, record_done, record_item,
     record_omission,
 };
-pub use lock::{end_lost_session, is_locked_here, join_run, keep, lock, lock_cutover, lock_holder, try_lock};
+pub use lock::{end_lost_session, join_run, keep, lock, lock_cutover, lock_holder, try_lock};
 pub use migration::{
-    Begin, Format, FullIdentity, Migration, Phase, clear_error, create, drop_schema, forget_cutover,
+    Begin, Format, FullIdentity, Migration, Phase, clear_error, create, current, drop_schema, forget_cutover,
     forget_full_identity, full_identities, read, record_error, record_full_identity, request_cutover,
     set_content, set_phase, set_source_read_only, settle,
 };
