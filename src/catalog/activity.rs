@@ -1,5 +1,7 @@
 //! What the sessions of a server are doing right now.
 
+use std::collections::HashSet;
+
 use serde::Deserialize;
 
 use super::fetch;
@@ -91,4 +93,16 @@ pub async fn sender(connection: &mut Connection, pid: u32) -> Result<Option<Send
 pub async fn seconds_since(connection: &mut Connection, time: &str) -> Result<f64> {
     let sql = "SELECT extract(epoch FROM pg_catalog.clock_timestamp() - $1::timestamptz)::float8";
     connection.query_one(sql, &[Some(time)]).await?.value(0)
+}
+
+/// Tables (schema, name) without statistics, or whose rows have changed so much since that autovacuum with its defaults would collect them again.
+pub async fn read_changed(connection: &mut Connection) -> Result<HashSet<(String, String)>> {
+    let rows = connection
+        .query(
+            "SELECT s.schemaname::text, s.relname::text FROM pg_catalog.pg_stat_all_tables s JOIN pg_catalog.pg_class c ON c.oid = s.relid \
+             WHERE coalesce(s.last_analyze, s.last_autoanalyze) IS NULL OR s.n_mod_since_analyze > 50 + 0.1 * greatest(c.reltuples, 0)",
+            &[],
+        )
+        .await?;
+    rows.iter().map(|row| Ok((row.value(0)?, row.value(1)?))).collect()
 }

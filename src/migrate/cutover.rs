@@ -5,7 +5,7 @@
 //! that was interrupted anywhere is run again.
 //!
 //! ```text
-//! lag small ─► writes stop ─► end position ─► stream applied up to it ─► sequences, large objects ─► views, statistics
+//! lag small, statistics ─► writes stop ─► end position ─► stream applied up to it ─► sequences, large objects ─► views
 //!      └── a failure up to here makes the source writable again, and `migrate` may follow it further ──┘       │
 //! phase Cutover: held-back triggers and foreign keys ─► slot, publication dropped ─► done ◄───────────────────┘
 //! ```
@@ -97,6 +97,9 @@ pub async fn cutover(
     let run = Run { options, progress, stop, method: Method::Replication, turn: None };
     let work = async {
         if migration.phase < Phase::Cutover {
+            run.wait_for_lag(&mut source, &mut target, &migration, cutover).await?;
+            // The application is still at work, and waits for none of it.
+            run.analyze_changed(&mut target).await?;
             run.wait_for_lag(&mut source, &mut target, &migration, cutover).await?;
         }
         run.cut(source, &mut target, cutover).await
@@ -239,8 +242,6 @@ impl Run<'_> {
                 plan.items.iter().filter(|item| item.kind == "MATERIALIZED VIEW DATA").collect();
             copy::apply_items(target, &refreshes, &Failures::default(), self.progress).await?;
         }
-        self.progress.set_phase("collecting statistics");
-        self.analyze(target).await?;
         Ok(plan)
     }
 

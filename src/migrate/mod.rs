@@ -263,6 +263,7 @@ impl Run<'_> {
                 replication::Ended::Stopped(_) => {
                     self.revive(target).await?;
                     self.revive(&mut source).await?;
+                    self.analyze_changed(target).await?;
                     self.cut(source, target, &cutover::Cutover::default()).await?;
                     return Ok(Ended::Done);
                 }

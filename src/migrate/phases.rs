@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::fault;
 use crate::schema::table::Table;
 use crate::schema::{Database, partition};
-use crate::state::{self, ItemOutcome, ItemState, Migration, Phase};
+use crate::state::{self, ItemOutcome, ItemState, Migration, Phase, Relation};
 use crate::wire::Connection;
 
 impl Run<'_> {
@@ -102,8 +102,7 @@ impl Run<'_> {
         }
 
         enter(target, Phase::Finish).await?;
-        self.progress.set_phase("collecting statistics");
-        self.analyze(target).await?;
+        self.analyze(target, |_| true).await?;
         self.progress.set_phase("granting privileges and refreshing views");
         for section in [Section::Privileges, Section::Last] {
             self.make(target, section, (&plan, &made), &failures).await?;
@@ -231,14 +230,22 @@ impl Run<'_> {
     }
 
     /// Collects statistics of every table whose rows were copied.
-    pub(super) async fn analyze(&self, target: &mut Connection) -> Result<()> {
+    async fn analyze(&self, target: &mut Connection, wanted: impl Fn(&Relation) -> bool) -> Result<()> {
+        self.progress.set_phase("collecting statistics");
         let tables = state::relations(target).await?;
         let tables = tables
             .into_iter()
-            .filter(|(relation, _, _)| relation.oid != state::LARGE_OBJECTS)
             .map(|(relation, _, _)| relation)
+            .filter(|relation| relation.oid != state::LARGE_OBJECTS && wanted(relation))
             .collect();
         copy::analyze(&self.options.target, tables, self.options.jobs, self.progress, self.stop).await
+    }
+
+    /// The same for tables of which the stream has changed a good part since, and the target has not noticed.
+    pub(super) async fn analyze_changed(&self, target: &mut Connection) -> Result<()> {
+        let changed = catalog::activity::read_changed(target).await?;
+        self.analyze(target, |relation| changed.contains(&(relation.schema.clone(), relation.name.clone())))
+            .await
     }
 
     /// Says which items an earlier run made from a definition that the source no longer has.

@@ -94,6 +94,7 @@ fn a_cutover_that_fails_gives_the_source_back_and_the_migration_goes_on() {
     target.execute("ALTER TABLE p DROP CONSTRAINT narrow");
 
     // Stopped by the operator while it waits.
+    source.execute("INSERT INTO p VALUES (2500, 'waits')");
     let lock = target.hold("BEGIN; LOCK TABLE p");
     let stopped = cut().spawn();
     wait_until(|| read_only(&source));
@@ -165,4 +166,21 @@ fn what_is_committed_while_the_source_is_made_read_only_arrives() {
     });
     running.wait().expect_code(0);
     assert_equal(&source, &target);
+}
+
+#[test]
+fn statistics_are_collected_before_the_source_stops_and_only_where_rows_have_changed() {
+    let (source, target) = pair();
+    let running = migrate_until_in_step(&source, &target, &[]);
+    source.execute("UPDATE p SET v = 'changed'");
+    wait_until(|| target.value("SELECT count(*) FROM p WHERE v = 'changed'") == "500");
+    let changed = "SELECT n_mod_since_analyze >= 500 FROM pg_stat_user_tables WHERE relname = 'p'";
+    wait_until(|| target.value(changed) == "t");
+    cutover(&source, &target).args(["--make-source-read-only"]).run().expect_code(0);
+    running.wait().expect_code(0);
+    let counts =
+        "SELECT relname, analyze_count FROM pg_stat_user_tables WHERE relname IN ('p', 'c') ORDER BY 1";
+    assert_eq!(target.query(counts), [["c", "1"], ["p", "2"]]);
+    let before = "SELECT last_analyze < (SELECT updated_at FROM pgstream.migration) FROM pg_stat_user_tables WHERE relname = 'p'";
+    assert_eq!(target.value(before), "t");
 }
