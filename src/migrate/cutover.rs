@@ -227,6 +227,7 @@ impl Run<'_> {
         refuse_prepared(writer).await?;
         self.apply_the_rest(writer, target, migration).await?;
         self.settle_tables(source, target, names(migration)?.1).await?;
+        self.check_stop()?;
         self.progress.set_phase("setting sequences");
         let (mut database, plan) = self.plan(source, target).await?;
         database.sequences.retain(|sequence| !sequence.contents_left_out);
@@ -242,6 +243,8 @@ impl Run<'_> {
                 plan.items.iter().filter(|item| item.kind == "MATERIALIZED VIEW DATA").collect();
             copy::apply_items(target, &refreshes, &Failures::default(), self.progress).await?;
         }
+        // The last moment at which the source can be given back.
+        self.check_stop()?;
         Ok(plan)
     }
 
