@@ -8,6 +8,7 @@
 #   tests/bench.sh stream [ROUNDS] [OPTION]…   backlogs and the delay under a steady rate, against a subscription
 #   tests/bench.sh large [SCENARIO]… [OPTION]… large things: transactions, values, catalogs
 #   tests/bench.sh growth [OPTION]…            how the cost of a copy grows with tables, rows and jobs
+#   tests/bench.sh cutover [ROUNDS] [OPTION]…  how long an application stands still at a cutover
 #   tests/bench.sh all [FOLDER]                copy, schema and stream with their floors, one after the other; JSON files in FOLDER if given
 #
 # Each says more with --help. A machine that does other work at the same time makes the figures worse, and the ratios less certain: the load is printed
@@ -16,7 +17,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)/bench
 case ${1-} in
   copy) exec python3 "$here/database.py" "${@:2}" ;;
-  schema | stream | large | growth) exec python3 "$here/$1.py" "${@:2}" ;;
+  schema | stream | large | growth | cutover) exec python3 "$here/$1.py" "${@:2}" ;;
   all)
     folder=${2-}
     python3 "$here/database.py" --floor ${folder:+--json "$folder/copy.json"}

@@ -54,20 +54,15 @@ use crate::wire::Connection;
 /// whatever the server renders is quoted: a newer target may have more keywords.
 pub async fn read(connection: &mut Connection) -> Result<Database> {
     let version = connection.version();
-    // Compiling a catalog query takes longer than running it.
-    let (jit_off, jit_back) = if version >= 110_000 { ("SET jit = off;", "; RESET jit") } else { ("", "") };
     let readable = connection
-        .simple(&format!(
-            "SET quote_all_identifiers = on; SET search_path = ''; {jit_off} {}",
-            publication::READABLE
-        ))
+        .simple(&format!("SET quote_all_identifiers = on; SET search_path = ''; {}", publication::READABLE))
         .await?;
     let (batch, database) = definition(version, readable.first().is_some_and(|row| row.is_true(0)));
     // On a target the setting would get into what the server stores as text: lists in settings, options of dictionaries.
     let answers = batch.run(connection).await;
     // An error takes the setting back with its transaction, where there is one.
     if answers.is_ok() || !(connection.is_broken() || connection.in_transaction()) {
-        connection.execute(&format!("SET quote_all_identifiers = off{jit_back}")).await?;
+        connection.execute("SET quote_all_identifiers = off").await?;
     }
     database(answers?)
 }

@@ -63,16 +63,25 @@ pub struct TargetColumn {
     pub equality: Option<String>,
 }
 
-/// The table `schema.name` of the connected database, or `None` when there is none.
-pub async fn read_target_table(
+/// A table of a list.
+#[derive(Deserialize)]
+struct Named {
+    name: String,
+    #[serde(flatten)]
+    table: TargetTable,
+}
+
+/// The tables of a schema of the connected database by their names: the first `limit` from `first` on, in the order of their bytes.
+pub async fn read_target_tables(
     connection: &mut Connection,
     schema: &str,
-    name: &str,
-) -> Result<Option<TargetTable>> {
+    first: &str,
+    limit: usize,
+) -> Result<Vec<(String, TargetTable)>> {
     let generated = if connection.version() >= 120_000 { "a.attgenerated <> ''" } else { "false" };
     let key_columns = if connection.version() >= 110_000 { "i.indnkeyatts" } else { "i.indnatts" };
     let sql = format!(
-        "SELECT c.relkind::text AS kind, pg_catalog.row_security_active(c.oid) AS row_security, \
+        "SELECT c.relkind::text AS kind, c.relname AS name, pg_catalog.row_security_active(c.oid) AS row_security, \
          EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND g.tgenabled IN ('A', 'R')) \
            OR EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_enabled IN ('A', 'R')) AS acts_always, \
          {root} AS root, \
@@ -92,13 +101,14 @@ pub async fn read_target_table(
             WHERE i.indrelid = c.oid AND i.indisunique AND i.indimmediate AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL \
               AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND NOT a.attnotnull AND a.attnum = ANY (i.indkey)) \
             ORDER BY i.indisprimary DESC, i.indnatts, i.indexrelid LIMIT 1), '[]') AS key \
-         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         WHERE n.nspname = {} AND c.relname = {} AND c.relkind IN ('r', 'p', 'f', 'v')",
+         FROM (SELECT t.oid, t.relkind, t.relname, t.relispartition FROM pg_catalog.pg_class t WHERE t.relname >= {} AND t.relkind IN ('r', 'p', 'f', 'v') \
+           AND t.relnamespace = (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = {}) ORDER BY t.relname LIMIT {limit}) c",
+        literal(first),
         literal(schema),
-        literal(name),
         root = root(connection.version()),
     );
-    Ok(super::fetch(connection, &sql).await?.pop())
+    let tables: Vec<Named> = super::fetch(connection, &sql).await?;
+    Ok(tables.into_iter().map(|Named { name, table }| (name, table)).collect())
 }
 
 /// JSON of [`Root`] of the table `c`; NULL where any server puts the same rows into it. Between databases of two encodings, a hash of text puts them elsewhere,

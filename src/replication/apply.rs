@@ -21,12 +21,12 @@ use super::batch::{Group, Position, Run};
 use super::durable;
 use super::failure::{self, Halt};
 use super::filter::Filter;
+use super::lookup::Lookup;
 use super::pending::Pending;
 use super::relation::Mapped;
 use super::statement::Reach;
 use super::stream::BEHIND;
 use super::target::TriggerRole;
-use crate::catalog::target_table::read_target_table;
 use crate::config::Side;
 use crate::error::{Error, Result};
 use crate::fault;
@@ -90,7 +90,7 @@ pub(super) struct Known {
 pub(super) struct Applier {
     pub(super) pipeline: Pipeline,
     /// A second session, which reads catalogs while the first is in the middle of a group.
-    lookup: Connection,
+    lookup: Lookup,
     role: TriggerRole,
     pub(super) on_conflict: OnConflict,
     pub(super) filter: Filter,
@@ -151,7 +151,7 @@ impl Applier {
         let checkpoint = *parts.checkpoint.borrow();
         Ok(Applier {
             pipeline,
-            lookup: parts.lookup,
+            lookup: Lookup::new(parts.lookup),
             role: parts.role,
             on_conflict: parts.on_conflict,
             filter: parts.filter,
@@ -413,8 +413,13 @@ impl Applier {
         let known = self.known.get_mut(&oid).ok_or_else(|| unknown_relation(oid))?;
         if known.mapped.is_none() {
             let Relation { namespace, name, .. } = &known.relation;
-            let table = read_target_table(&mut self.lookup, namespace, name).await?;
-            let mapped = Mapped::new(&known.relation, table, self.role);
+            let mut mapped =
+                Mapped::new(&known.relation, self.lookup.table(namespace, name).await?, self.role);
+            if mapped.is_err() {
+                // The target may have been altered since that was read.
+                mapped =
+                    Mapped::new(&known.relation, self.lookup.table_now(namespace, name).await?, self.role);
+            }
             let commit = self.transaction.unwrap_or(self.position.end);
             known.mapped = Some(mapped.map_err(|error| failure::at(error, commit, self.careful_until))?);
         }

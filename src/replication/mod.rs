@@ -35,6 +35,7 @@ mod feedback;
 mod filter;
 mod follow;
 mod gather;
+mod lookup;
 #[doc(hidden)]
 pub mod measure;
 mod pending;

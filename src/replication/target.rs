@@ -51,9 +51,6 @@ pub(super) async fn open(config: &Config, settings: &Settings) -> Result<(Connec
         "SET enable_hashjoin = off",
         "SET enable_mergejoin = off",
     ];
-    if target.version() >= 110_000 {
-        statements.push("SET jit = off");
-    }
     if target.version() >= 120_000 {
         statements.push("SET plan_cache_mode = force_generic_plan");
     }

@@ -64,7 +64,7 @@ impl Table {
         if column == 0 || self.unique == Some(column) { 23 } else { 25 }
     }
 
-    /// What the target's catalogs say of it, as `read_target_table` asks for it.
+    /// What the target's catalogs say of it, as `read_target_tables` asks for it.
     pub(super) fn description(&self) -> String {
         let columns = self.columns.iter().enumerate().map(|(column, name)| {
             let oid = self.type_of(column);
@@ -77,7 +77,7 @@ impl Table {
         });
         let Table { keyed, unique, loud, .. } = self;
         serde_json::json!({
-            "kind": "r", "row_security": false, "acts_always": loud, "columns": columns.collect::<Vec<_>>(),
+            "name": self.name, "kind": "r", "row_security": false, "acts_always": loud, "columns": columns.collect::<Vec<_>>(),
             "key": if *keyed { &self.columns[..1] } else { &[] },
             "unique_indexes": u32::from(*keyed) + u32::from(unique.is_some()),
         })

@@ -313,9 +313,14 @@ impl Session {
                 done("SELECT 1")
             }
             Statement::TouchCheckpoint => done("UPDATE 1"),
-            Statement::Describe(table) => {
-                self.peer.row(&[Some("0"), Some(&TABLES[*table].description())]);
-                done("SELECT 1")
+            Statement::Describe { first, limit } => {
+                let mut tables: Vec<_> = TABLES.iter().filter(|table| table.name >= first.as_str()).collect();
+                tables.sort_by_key(|table| table.name);
+                tables.truncate(*limit);
+                for table in &tables {
+                    self.peer.row(&[Some("0"), Some(&table.description())]);
+                }
+                done(&format!("SELECT {}", tables.len()))
             }
             change => {
                 let outcome = self.change(&mut world, change, parameters);

@@ -39,8 +39,11 @@ pub(super) enum Statement {
     Advance {
         compares: bool,
     },
-    /// What is known of a table.
-    Describe(usize),
+    /// What is known of tables, by their names.
+    Describe {
+        first: String,
+        limit: usize,
+    },
     Insert(usize),
     Copy(usize),
     Update {
@@ -140,8 +143,9 @@ pub(super) fn read(sql: &str) -> Option<Statement> {
             Statement::Advance { compares: condition == " AND applied = $1" }
         }
         _ if sql.starts_with("SELECT 0, pg_catalog.row_to_json(x) FROM (SELECT c.relkind") => {
-            let name = sql.split_once("c.relname = '")?.1.split_once('\'')?.0;
-            Statement::Describe(TABLES.iter().position(|table| table.name == name)?)
+            let rest = sql.split_once("t.relname >= '")?.1;
+            let limit = rest.split_once(" ORDER BY t.relname LIMIT ")?.1.split_once(')')?.0.parse().ok()?;
+            Statement::Describe { first: rest.split_once('\'')?.0.to_owned(), limit }
         }
         _ => return change(sql),
     })
