@@ -225,11 +225,20 @@ impl Run<'_> {
             fault::step("source read-only", make_read_only(writer)).await?;
         }
         refuse_prepared(writer).await?;
-        self.apply_the_rest(writer, target, migration).await?;
+        // Nothing changes the source any more: its definition is read while the last changes are applied. A standby may not know of all of it yet.
+        let written_to = self.options.source.primary.as_deref().unwrap_or(&self.options.source);
+        let definition = async {
+            let mut session = Connection::connect(written_to, Side::Source, &Settings::session()).await?;
+            let selected = scope::read(&mut session, &self.options.ddl).await?;
+            session.close().await;
+            Ok(selected)
+        };
+        let applied = self.apply_the_rest(writer, target, migration);
+        let (selected, ()) = tokio::try_join!(definition, applied)?;
         self.settle_tables(source, target, names(migration)?.1).await?;
         self.check_stop()?;
         self.progress.set_phase("setting sequences");
-        let (mut database, plan) = self.plan(source, target).await?;
+        let (mut database, plan) = scope::plan(target, selected, &self.options.ddl).await?;
         database.sequences.retain(|sequence| !sequence.contents_left_out);
         fault::step("sequences", copy::copy_sequences(primary.session(source), target, &database.sequences))
             .await?;
@@ -287,7 +296,8 @@ impl Run<'_> {
         state::request_cutover(target, end).await?;
         while !state::try_lock(target).await? {
             self.check_stop()?;
-            tokio::time::sleep(LOOK).await;
+            // The application stands still.
+            tokio::time::sleep(LOOK / 10).await;
             // A `migrate` that was started just now has taken it for the request of a cutover that is gone.
             if state::current(target).await?.cutover_lsn.is_none() {
                 state::request_cutover(target, end).await?;
@@ -295,6 +305,9 @@ impl Run<'_> {
         }
         // The run that was to follow may have ended while it copied a table again.
         refuse_open(target).await?;
+        if checkpoint::read(target).await?.is_some_and(|checkpoint| checkpoint.applied >= end) {
+            return Ok(());
+        }
         let (_until, asked) = watch::channel(Some(end));
         self.reached(self.follow_until(target, migration, asked, self.stop).await?)
     }
