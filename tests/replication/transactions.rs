@@ -157,3 +157,24 @@ fn transactions_without_rows_move_the_checkpoint() {
         assert_eq!(stream.target.value(&confirmed), "t");
     }
 }
+
+#[test]
+fn a_table_altered_after_it_was_looked_up_with_its_neighbours_is_looked_up_again() {
+    let stream = Stream::between(
+        server(15),
+        server(18),
+        "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY)",
+    );
+    let count = |table: &str| stream.target.value(&format!("SELECT count(*) FROM {table}"));
+    stream.run_for(Duration::from_millis(100), || {
+        stream.source.execute("INSERT INTO a VALUES (1)");
+        wait_until(|| count("a") == "1");
+        for side in [&stream.target, &stream.source] {
+            side.execute("ALTER TABLE b ADD v text");
+        }
+        stream.source.execute("INSERT INTO b VALUES (1, 'new')");
+        wait_until(|| count("b") == "1");
+    });
+    assert_eq!(stream.progress.snapshot().reconnects, 0, "the stream was never taken up again");
+    stream.expect_same("SELECT * FROM b");
+}
