@@ -413,13 +413,8 @@ impl Applier {
         let known = self.known.get_mut(&oid).ok_or_else(|| unknown_relation(oid))?;
         if known.mapped.is_none() {
             let Relation { namespace, name, .. } = &known.relation;
-            let mut mapped =
-                Mapped::new(&known.relation, self.lookup.table(namespace, name).await?, self.role);
-            if mapped.is_err() {
-                // The target may have been altered since that was read.
-                mapped =
-                    Mapped::new(&known.relation, self.lookup.table_now(namespace, name).await?, self.role);
-            }
+            let table = self.lookup.table(namespace, name).await?;
+            let mapped = Mapped::new(&known.relation, table, self.role);
             let commit = self.transaction.unwrap_or(self.position.end);
             known.mapped = Some(mapped.map_err(|error| failure::at(error, commit, self.careful_until))?);
         }

@@ -5,7 +5,8 @@
 //!
 //! A server takes a round trip and some milliseconds of planning to tell of one table, and little more to tell of many. When a stream begins, its
 //! tables come one after the other, thousands of them where there are so many: so the neighbours by name are read ahead, the more
-//! the faster new ones come. What was read ahead is good for some seconds, as the target's tables may be altered.
+//! the faster new ones come. What was read ahead is good for some seconds, as the target's tables may be altered; what doesn't fit is
+//! looked up anew by the attempt that follows each failure.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -59,11 +60,5 @@ impl Lookup {
         self.next = MANY.min(self.next * 4);
         self.last = now;
         Ok(self.ahead.remove(&named).map(|(_, table)| table))
-    }
-
-    /// The table as it is now; `None` when there is none.
-    pub(super) async fn table_now(&mut self, schema: &str, name: &str) -> Result<Option<TargetTable>> {
-        let tables = read_target_tables(&mut self.session, schema, name, 1).await?;
-        Ok(tables.into_iter().find(|(found, _)| found == name).map(|(_, table)| table))
     }
 }
