@@ -42,6 +42,9 @@ pub struct ReplicationSource {
     pub running: Vec<RunningTransaction>,
     /// Prepared transactions, of all databases.
     pub prepared: Vec<PreparedTransaction>,
+    /// Subscriptions of the database that are enabled.
+    #[serde(default)]
+    pub subscriptions: Vec<String>,
     /// There are large objects, which no stream carries.
     pub large_objects: bool,
     /// Timeouts that this session could not switch off: something between it and the server keeps its settings away.
@@ -158,8 +161,16 @@ pub async fn read_replication_source(connection: &mut Connection) -> Result<Repl
     );
     let mut source: ReplicationSource = fetch(connection, &sql).await?.pop().unwrap_or_default();
     source.version = version;
+    source.subscriptions = enabled_subscriptions(connection).await?;
     source.tables = replication_tables(connection).await?;
     Ok(source)
+}
+
+/// The database's subscriptions that are enabled: something else writes to it.
+pub async fn enabled_subscriptions(connection: &mut Connection) -> Result<Vec<String>> {
+    let sql = "SELECT s.subname::text FROM pg_catalog.pg_subscription s WHERE s.subenabled AND s.subdbid = \
+               (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()) ORDER BY 1";
+    connection.query(sql, &[]).await?.iter().map(|row| row.value(0)).collect()
 }
 
 /// Reads the tables whose rows are copied, with what replication makes of them.

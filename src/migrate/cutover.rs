@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::phases::remaining;
 use super::stream::names;
 use super::{Ended, Method, Options, Outcome, Run, refuse_other_source, scope};
-use crate::catalog::server;
+use crate::catalog::{self, server};
 use crate::config::Side;
 use crate::copy::{self, Failures};
 use crate::ddl::{Plan, Section};
@@ -219,6 +219,7 @@ impl Run<'_> {
     ) -> Result<Plan> {
         let mut primary = Primary::of(source).await?;
         let writer = primary.session(source);
+        refuse_subscriptions(writer).await?;
         if cutover.make_source_read_only {
             self.progress.set_phase("making the source read-only");
             state::set_source_read_only(target, true).await?;
@@ -231,10 +232,15 @@ impl Run<'_> {
             let mut session = Connection::connect(written_to, Side::Source, &Settings::session()).await?;
             let selected = scope::read(&mut session, &self.options.ddl).await?;
             session.close().await;
-            Ok(selected)
+            Ok::<_, Error>(selected)
         };
-        let applied = self.apply_the_rest(writer, target, migration);
-        let (selected, ()) = tokio::try_join!(definition, applied)?;
+        let (definition, applied) = tokio::join!(definition, self.apply_the_rest(writer, target, migration));
+        applied?;
+        let selected = match definition {
+            Ok(selected) => selected,
+            // There may have been no room for another session.
+            Err(_) => scope::read(primary.session(source), &self.options.ddl).await?,
+        };
         self.settle_tables(source, target, names(migration)?.1).await?;
         self.check_stop()?;
         self.progress.set_phase("setting sequences");
@@ -424,6 +430,19 @@ async fn refuse_prepared(source: &mut Connection) -> Result<()> {
     Err(error.with_hint(
         "Run COMMIT PREPARED or ROLLBACK PREPARED for each on the source, then the same command again.",
     ))
+}
+
+/// What applies a subscription's changes takes no notice of a database that is read-only: they would go on, and be missing on the target.
+async fn refuse_subscriptions(source: &mut Connection) -> Result<()> {
+    let enabled = catalog::replication::enabled_subscriptions(source).await?;
+    if enabled.is_empty() {
+        return Ok(());
+    }
+    let disable: Vec<String> =
+        enabled.iter().map(|name| format!("ALTER SUBSCRIPTION {} DISABLE;", ident(name))).collect();
+    Err(Error::new(ErrorKind::Blocked, "the source database has subscriptions, which go on changing it")
+        .with_detail(format!("They are \"{}\".", enabled.join("\", \"")))
+        .with_hint(format!("On the source: {}", disable.join(" "))))
 }
 
 /// Makes the source writable again, if pgstream made it read-only.

@@ -6,7 +6,7 @@
 //! refuses every UPDATE and DELETE from the moment the publication is made.
 
 use crate::catalog::replication::{ReplicationSource, ReplicationTable};
-use crate::sql::qualified;
+use crate::sql::{ident, qualified};
 
 /// What to do about tables whose rows nothing identifies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -202,6 +202,13 @@ fn server(source: &ReplicationSource) -> Vec<Obstacle> {
                 "{timeout} is on for pgstream's sessions, which switch it off when they begin: the copy's snapshot may be lost"
             ),
             "Connect without the pooler that keeps the setting away, or switch the timeout off for the user on the source (ALTER ROLE … SET).",
+        );
+    }
+    for name in &source.subscriptions {
+        warn(
+            format!("source subscription \"{name}\""),
+            "it is enabled: its changes go on in a database that is read-only, and a cutover is refused until it is disabled".to_owned(),
+            &format!("Before the cutover, on the source: ALTER SUBSCRIPTION {} DISABLE;", ident(name)),
         );
     }
     if source.large_objects {

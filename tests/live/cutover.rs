@@ -1,7 +1,7 @@
 //! Cutovers that fail, are stopped or are killed: the source is usable again, or the next cutover does what is left.
 
 use super::{assert_equal, assert_source_is_clean, cutover, migrate, migrate_until_in_step, wait_until};
-use crate::harness::{Database, Random, server, variable};
+use crate::harness::{Database, Pgstream, Random, server, variable};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -183,4 +183,22 @@ fn statistics_are_collected_before_the_source_stops_and_only_where_rows_have_cha
     assert_eq!(target.query(counts), [["c", "1"], ["p", "2"]]);
     let before = "SELECT last_analyze < (SELECT updated_at FROM pgstream.migration) FROM pg_stat_user_tables WHERE relname = 'p'";
     assert_eq!(target.value(before), "t");
+}
+
+#[test]
+fn a_source_that_a_subscription_writes_to_is_not_cut_over() {
+    let (source, target) = pair();
+    // The worker finds nobody there, and tries again and again.
+    source.execute("CREATE SUBSCRIPTION \"in\" CONNECTION 'host=127.0.0.1 port=1' PUBLICATION p WITH (connect = false, slot_name = 'other')");
+    source.execute("ALTER SUBSCRIPTION \"in\" ENABLE");
+    let running = migrate_until_in_step(&source, &target, &["--no-subscriptions"]);
+    let check = Pgstream::between("check", &source, &target).args(["--method", "replication"]).run();
+    check.expect_words(&["subscription \"in\"", "DISABLE"]);
+    let cut = || cutover(&source, &target).args(["--make-source-read-only"]);
+    cut().run().expect_code(2).expect_words(&["\"in\"", "ALTER SUBSCRIPTION \"in\" DISABLE;"]);
+    assert!(!read_only(&source));
+    source.execute("ALTER SUBSCRIPTION \"in\" DISABLE; INSERT INTO p VALUES (1000, 'late')");
+    cut().run().expect_code(0);
+    running.wait().expect_code(0);
+    assert_eq!(target.value("SELECT count(*) FROM p"), "501");
 }
