@@ -5,7 +5,7 @@
 //! that was interrupted anywhere is run again.
 //!
 //! ```text
-//! lag small, statistics ─► writes stop ─► end position ─► stream applied up to it ─► sequences, large objects ─► views
+//! lag small, statistics ─► writes stop ─► end position ─► stream applied up to it ─► sequences, large objects, views ─► nobody wrote
 //!      └── a failure up to here makes the source writable again, and `migrate` may follow it further ──┘       │
 //! phase Cutover: held-back triggers and foreign keys ─► slot, publication dropped ─► done ◄───────────────────┘
 //! ```
@@ -258,6 +258,8 @@ impl Run<'_> {
                 plan.items.iter().filter(|item| item.kind == "MATERIALIZED VIEW DATA").collect();
             copy::apply_items(target, &refreshes, &Failures::default(), self.progress).await?;
         }
+        self.refuse_writers(primary.session(source), target, migration, cutover.make_source_read_only)
+            .await?;
         // The last moment at which the source can be given back.
         self.check_stop()?;
         Ok(plan)
@@ -316,6 +318,30 @@ impl Run<'_> {
         }
         let (_until, asked) = watch::channel(Some(end));
         self.reached(self.follow_until(target, migration, asked, self.stop).await?)
+    }
+
+    /// Once more up to the source's end: what comes now was written by somebody who should have stopped, and would be missing on the target next time.
+    async fn refuse_writers(
+        &self,
+        source: &mut Connection,
+        target: &mut Connection,
+        migration: &Migration,
+        made_read_only: bool,
+    ) -> Result<()> {
+        self.progress.set_phase("looking for writers that go on");
+        let before = self.progress.stream().snapshot().changes;
+        let (_until, asked) = watch::channel(Some(replication::end_position(source).await?));
+        self.reached(self.follow_until(target, migration, asked, self.stop).await?)?;
+        let late = self.progress.stream().snapshot().changes.saturating_sub(before);
+        if late == 0 {
+            return Ok(());
+        }
+        Err(Error::failed("the source is still written to")
+            .with_detail(format!("{late} changes were committed while the cutover was under way; they are on the target."))
+            .with_hint(match made_read_only {
+                true => "Find who begins transactions with READ WRITE, or has default_transaction_read_only = off as a role's setting, and stop it; then run the same command again.",
+                false => "Stop the application, or use --make-source-read-only; then run the same command again.",
+            }))
     }
 
     /// Triggers, foreign keys and rules that would have acted on what was applied. What the source's stream brings after this would meet them,

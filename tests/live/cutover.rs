@@ -1,8 +1,10 @@
 //! Cutovers that fail, are stopped or are killed: the source is usable again, or the next cutover does what is left.
 
-use super::{assert_equal, assert_source_is_clean, cutover, migrate, migrate_until_in_step, wait_until};
-use crate::harness::{Database, Pgstream, Random, server, variable};
-use std::sync::atomic::{AtomicU64, Ordering};
+use super::{
+    Pair, assert_equal, assert_source_is_clean, cutover, migrate, migrate_until_in_step, wait_until,
+};
+use crate::harness::{Database, Pgstream, Random, client, server, variable};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 const SCHEMA: &str = "CREATE TABLE p (id integer PRIMARY KEY, v text);
@@ -201,4 +203,39 @@ fn a_source_that_a_subscription_writes_to_is_not_cut_over() {
     cut().run().expect_code(0);
     running.wait().expect_code(0);
     assert_eq!(target.value("SELECT count(*) FROM p"), "501");
+}
+
+#[test]
+fn a_source_that_is_still_written_to_is_not_cut_over() {
+    let servers = Pair::start(15, 18);
+    let (source, target) = servers.databases(SCHEMA);
+    // One doesn't know that it should stop, the other takes no notice.
+    source.execute(
+        "CREATE ROLE stubborn LOGIN SUPERUSER; ALTER ROLE stubborn SET default_transaction_read_only = off",
+    );
+    for (user, option, words) in [
+        ("postgres", None, "--make-source-read-only"),
+        ("stubborn", Some("--make-source-read-only"), "READ WRITE"),
+    ] {
+        let running = migrate_until_in_step(&source, &target, &[]);
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    // Its session may be ended; it comes back.
+                    let mut psql = client("psql");
+                    psql.args(["-XAtq", "-d", &source.cluster().uri_as(user, None, source.name())]);
+                    psql.args(["-c", "INSERT INTO p SELECT max(id) + 1, 'late' FROM p"]);
+                    psql.output().expect("psql runs");
+                }
+            });
+            let cut = cutover(&source, &target).args(option).run();
+            stop.store(true, Ordering::Relaxed);
+            cut.expect_code(1).expect_words(&["the source is still written to", words]);
+        });
+        assert!(!read_only(&source));
+        running.wait();
+    }
+    cutover(&source, &target).args(["--make-source-read-only"]).run().expect_code(0);
+    assert_equal(&source, &target);
 }
