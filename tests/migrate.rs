@@ -91,3 +91,29 @@ fn tables_of_1600_columns_are_copied_in_both_forms() {
     migrate.run().expect_code(0);
     compare::assert_equal(&source, &target);
 }
+
+#[test]
+fn a_copy_says_which_tables_were_written_to_behind_its_snapshot() {
+    let (source, target) = (server(15).create_database("busy"), server(18).create_database("busy"));
+    source.execute(
+        "CREATE FUNCTION held(integer) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+           PERFORM pg_catalog.pg_advisory_lock_shared(42); PERFORM pg_catalog.pg_advisory_unlock_shared(42); RETURN true; END $$;
+         CREATE TABLE quiet (id integer); INSERT INTO quiet SELECT generate_series(1, 10);
+         CREATE TABLE busy (id integer CHECK (held(id))); INSERT INTO busy SELECT generate_series(1, 10)",
+    );
+    // Half a second after a session has ended, the server counts what it has written.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let hold = target.hold("SELECT pg_advisory_lock(42)");
+    let running = Pgstream::between("migrate", &source, &target).args(["--method", "copy"]).spawn();
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'";
+    while target.value(waits) != "1" {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    source.execute("INSERT INTO busy SELECT 11");
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    drop(hold);
+    let said = running.wait().expect_code(0);
+    said.expect_words(&["\"public\".\"busy\" of the source was written to", "--restart"]);
+    assert!(!said.stderr.contains("quiet"), "{said:?}");
+    assert_eq!(target.value("SELECT count(*) FROM busy"), "10");
+}

@@ -1,6 +1,6 @@
 //! What the sessions of a server are doing right now.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde::Deserialize;
 
@@ -93,6 +93,13 @@ pub async fn sender(connection: &mut Connection, pid: u32) -> Result<Option<Send
 pub async fn seconds_since(connection: &mut Connection, time: &str) -> Result<f64> {
     let sql = "SELECT extract(epoch FROM pg_catalog.clock_timestamp() - $1::timestamptz)::float8";
     connection.query_one(sql, &[Some(time)]).await?.value(0)
+}
+
+/// How many rows of each table of the connected database (OID) have been written so far, as far as sessions have told: they do so within some seconds.
+pub async fn rows_written(connection: &mut Connection) -> Result<HashMap<u32, i64>> {
+    let sql =
+        "SELECT s.relid::int8, s.n_tup_ins + s.n_tup_upd + s.n_tup_del FROM pg_catalog.pg_stat_user_tables s";
+    connection.query(sql, &[]).await?.iter().map(|row| Ok((row.value(0)?, row.value(1)?))).collect()
 }
 
 /// Tables (schema, name) without statistics, or whose rows have changed so much since that autovacuum with its defaults would collect them again.

@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::fault;
 use crate::schema::table::Table;
 use crate::schema::{Database, partition};
+use crate::sql::qualified;
 use crate::state::{self, ItemOutcome, ItemState, Migration, Phase, Relation};
 use crate::wire::Connection;
 
@@ -78,6 +79,10 @@ impl Run<'_> {
         let database = database.without(&failures.objects(&plan));
         self.check_stop()?;
 
+        let (written, copied) = match self.method == Method::Copy && self.options.sections.data {
+            true => (catalog::activity::rows_written(&mut source).await?, named(&database.tables)),
+            false => (HashMap::new(), Vec::new()),
+        };
         let positions: HashSet<u32> =
             database.sequences.iter().filter(|s| !s.contents_left_out).map(|s| s.oid).collect();
         let Sections { data, post_data, .. } = self.options.sections;
@@ -94,6 +99,7 @@ impl Run<'_> {
             let mut sequences = catalog::sequence::sequences().run(&mut source).await?;
             sequences.retain(|sequence| positions.contains(&sequence.oid));
             fault::step("sequences", copy::copy_sequences(&mut source, target, &sequences)).await?;
+            self.warn_of_writes(&mut source, &written, &copied).await?;
             self.check_stop()?;
         }
         if !post_data {
@@ -109,6 +115,36 @@ impl Run<'_> {
             self.check_stop()?;
         }
         source.close().await;
+        Ok(())
+    }
+
+    /// Says which tables were written to behind the snapshot of a copy that nothing follows. `written` is what was written before, `copied` are the tables by
+    /// OID and name.
+    async fn warn_of_writes(
+        &self,
+        source: &mut Connection,
+        written: &HashMap<u32, i64>,
+        copied: &[(u32, String)],
+    ) -> Result<()> {
+        if copied.is_empty() {
+            return Ok(());
+        }
+        let now = catalog::activity::rows_written(source).await?;
+        let more = |oid: &u32| now.get(oid) > written.get(oid);
+        let late: Vec<&str> =
+            copied.iter().filter(|(oid, _)| more(oid)).map(|(_, name)| name.as_str()).collect();
+        if let Some((first, others)) = late.split_first() {
+            let and = match others.len() {
+                0 => String::new(),
+                1 => " and one more".to_owned(),
+                more => format!(" and {more} more"),
+            };
+            let what = format!(
+                "table {first}{and} of the source was written to while it was copied: the target may lack what was written"
+            );
+            let hint = "pgstream verify tells. Stop the application and begin anew with --restart, or use --method replication.";
+            self.progress.warn(what, Some(hint.to_owned()));
+        }
         Ok(())
     }
 
@@ -272,6 +308,12 @@ impl Run<'_> {
             (true, _) => Policy::KeepContainers,
         }
     }
+}
+
+/// The tables with rows, by OID and name.
+fn named(tables: &[Table]) -> Vec<(u32, String)> {
+    let with_rows = tables.iter().filter(|table| table.has_rows());
+    with_rows.map(|table| (table.oid, qualified(&table.schema, &table.name))).collect()
 }
 
 /// Items of a section that are not made yet, or failed before.
