@@ -34,7 +34,9 @@ def say(text):
 def move(options, servers, rate, milliseconds):
     source, target = servers.source, servers.target
     target.psql("postgres", "CREATE DATABASE app")
-    source.psql("app", "CREATE TABLE IF NOT EXISTS beat (id bigserial PRIMARY KEY, at timestamptz DEFAULT clock_timestamp())", "ALTER DATABASE app RESET default_transaction_read_only")
+    # As the last round has left it.
+    source.psql("postgres", "ALTER DATABASE app RESET default_transaction_read_only")
+    source.psql("app", "CREATE TABLE IF NOT EXISTS beat (id bigserial PRIMARY KEY, at timestamptz DEFAULT clock_timestamp())")
     with tempfile.TemporaryDirectory() as folder, Distant(source.port, milliseconds / 1000) as far_source, Distant(target.port, milliseconds / 1000) as far_target:
         servers_named = ["--source", source.uri("app", far_source.port if milliseconds else None), "--target", target.uri("app", far_target.port if milliseconds else None)]
         script = pathlib.Path(folder) / "beat.sql"
