@@ -142,9 +142,7 @@ impl Run<'_> {
             if !running && state::try_lock(target).await? {
                 // Nobody else applies: catch up here, and leave off when it is close.
                 let enough = server::current_lsn(source).await?;
-                let (until, asked) = watch::channel(Some(enough));
-                self.reached(self.follow_until(target, migration, asked, self.stop).await?)?;
-                drop(until);
+                self.follow_to(target, migration, enough).await?;
                 continue;
             }
             if begun.elapsed() >= cutover.patience {
@@ -159,8 +157,10 @@ impl Run<'_> {
         }
     }
 
-    fn reached(&self, ended: replication::Ended) -> Result<()> {
-        match ended {
+    /// Applies the stream up to `end`.
+    async fn follow_to(&self, target: &mut Connection, migration: &Migration, end: Lsn) -> Result<()> {
+        let (_until, asked) = watch::channel(Some(end));
+        match self.follow_until(target, migration, asked, self.stop).await? {
             replication::Ended::Reached(_) => Ok(()),
             replication::Ended::Stopped(_) => Err(Error::stopped()),
             replication::Ended::Recopy(_) => {
@@ -316,8 +316,7 @@ impl Run<'_> {
         if checkpoint::read(target).await?.is_some_and(|checkpoint| checkpoint.applied >= end) {
             return Ok(());
         }
-        let (_until, asked) = watch::channel(Some(end));
-        self.reached(self.follow_until(target, migration, asked, self.stop).await?)
+        self.follow_to(target, migration, end).await
     }
 
     /// Once more up to the source's end: what comes now was written by somebody who should have stopped, and would be missing on the target next time.
@@ -330,8 +329,8 @@ impl Run<'_> {
     ) -> Result<()> {
         self.progress.set_phase("looking for writers that go on");
         let before = self.progress.stream().snapshot().changes;
-        let (_until, asked) = watch::channel(Some(replication::end_position(source).await?));
-        self.reached(self.follow_until(target, migration, asked, self.stop).await?)?;
+        let end = replication::end_position(source).await?;
+        self.follow_to(target, migration, end).await?;
         let late = self.progress.stream().snapshot().changes.saturating_sub(before);
         if late == 0 {
             return Ok(());

@@ -79,9 +79,9 @@ impl Run<'_> {
         let database = database.without(&failures.objects(&plan));
         self.check_stop()?;
 
-        let (written, copied) = match self.method == Method::Copy && self.options.sections.data {
-            true => (catalog::activity::rows_written(&mut source).await?, named(&database.tables)),
-            false => (HashMap::new(), Vec::new()),
+        let written = match self.method == Method::Copy && self.options.sections.data {
+            true => Some(catalog::activity::rows_written(&mut source).await?),
+            false => None,
         };
         let positions: HashSet<u32> =
             database.sequences.iter().filter(|s| !s.contents_left_out).map(|s| s.oid).collect();
@@ -99,7 +99,9 @@ impl Run<'_> {
             let mut sequences = catalog::sequence::sequences().run(&mut source).await?;
             sequences.retain(|sequence| positions.contains(&sequence.oid));
             fault::step("sequences", copy::copy_sequences(&mut source, target, &sequences)).await?;
-            self.warn_of_writes(&mut source, &written, &copied).await?;
+            if let Some(written) = written {
+                self.warn_of_writes(&mut source, target, &written).await?;
+            }
             self.check_stop()?;
         }
         if !post_data {
@@ -118,22 +120,19 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Says which tables were written to behind the snapshot of a copy that nothing follows. `written` is what was written before, `copied` are the tables by
-    /// OID and name.
+    /// Says which tables were written to behind the snapshot of a copy that nothing follows. `written` is what was written before.
     async fn warn_of_writes(
         &self,
         source: &mut Connection,
+        target: &mut Connection,
         written: &HashMap<u32, i64>,
-        copied: &[(u32, String)],
     ) -> Result<()> {
-        if copied.is_empty() {
-            return Ok(());
-        }
         let now = catalog::activity::rows_written(source).await?;
-        let more = |oid: &u32| now.get(oid) > written.get(oid);
-        let late: Vec<&str> =
-            copied.iter().filter(|(oid, _)| more(oid)).map(|(_, name)| name.as_str()).collect();
+        let copied = state::relations(target).await?.into_iter().map(|(relation, _, _)| relation);
+        let late: Vec<Relation> =
+            copied.filter(|relation| now.get(&relation.oid) > written.get(&relation.oid)).collect();
         if let Some((first, others)) = late.split_first() {
+            let first = qualified(&first.schema, &first.name);
             let and = match others.len() {
                 0 => String::new(),
                 1 => " and one more".to_owned(),
@@ -308,12 +307,6 @@ impl Run<'_> {
             (true, _) => Policy::KeepContainers,
         }
     }
-}
-
-/// The tables with rows, by OID and name.
-fn named(tables: &[Table]) -> Vec<(u32, String)> {
-    let with_rows = tables.iter().filter(|table| table.has_rows());
-    with_rows.map(|table| (table.oid, qualified(&table.schema, &table.name))).collect()
 }
 
 /// Items of a section that are not made yet, or failed before.

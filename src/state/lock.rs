@@ -100,9 +100,10 @@ async fn try_key(target: &mut Connection, key: i64) -> Result<bool> {
 /// one takes its place; `false` when another pgstream was faster.
 pub async fn keep(target: &mut Connection, own: u32) -> Result<bool> {
     let held = |holder: &Holder| u32::try_from(holder.pid) == Ok(own);
-    if holders(target, key()).await?.iter().any(held) || is_locked_here(target).await? {
+    if holders(target, key()).await?.iter().any(held) {
         return Ok(true);
     }
+    // A session that has it gets it again.
     try_key(target, key()).await
 }
 
@@ -168,20 +169,6 @@ async fn end(target: &mut Connection, holder: &Holder) -> Result<()> {
         tracing::debug!(%error, holder.pid, "could not end a session that is left on the target");
     }
     Ok(())
-}
-
-/// Whether this very session holds the target.
-async fn is_locked_here(target: &mut Connection) -> Result<bool> {
-    let key = key();
-    let (high, low) = ((key >> 32).to_string(), (key & 0xffff_ffff).to_string());
-    let row = target
-        .query_one(
-            "SELECT EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.locktype = 'advisory' AND l.granted \
-             AND l.pid = pg_catalog.pg_backend_pid() AND l.classid::int8 = $1 AND l.objid::int8 = $2 AND l.objsubid = 1)",
-            &[Some(&high), Some(&low)],
-        )
-        .await?;
-    Ok(row.is_true(0))
 }
 
 /// The session that holds the target, in words; `None` when nobody does.
