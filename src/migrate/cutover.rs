@@ -95,14 +95,15 @@ pub async fn cutover(
     }
     let options = &Options { ddl: scope::settled(&options.ddl, Some(&migration))?, ..options.clone() };
     let run = Run { options, progress, stop, method: Method::Replication, turn: None };
+    let mut primary = Primary::of(&mut source).await?;
     let work = async {
         if migration.phase < Phase::Cutover {
-            run.wait_for_lag(&mut source, &mut target, &migration, cutover).await?;
+            run.wait_for_lag(primary.session(&mut source), &mut target, &migration, cutover).await?;
             // The application is still at work, and waits for none of it.
             run.analyze_changed(&mut target).await?;
-            run.wait_for_lag(&mut source, &mut target, &migration, cutover).await?;
+            run.wait_for_lag(primary.session(&mut source), &mut target, &migration, cutover).await?;
         }
-        run.cut(source, &mut target, cutover).await
+        run.cut(source, primary, &mut target, cutover).await
     };
     Box::pin(work).await.map_err(|error| match error.kind() {
         ErrorKind::Stopped => {
@@ -115,7 +116,7 @@ pub async fn cutover(
 
 impl Run<'_> {
     /// Waits until a running `migrate` has brought the target close. Without one, the cutover follows the source itself, and the lag
-    /// only says how long that will take.
+    /// only says how long that will take. `source` is where it is written to.
     async fn wait_for_lag(
         &self,
         source: &mut Connection,
@@ -124,8 +125,6 @@ impl Run<'_> {
         cutover: &Cutover,
     ) -> Result<()> {
         self.progress.set_phase("waiting for the target to catch up");
-        let mut primary = Primary::of(source).await?;
-        let source = primary.session(source);
         let begun = Instant::now();
         loop {
             self.check_stop()?;
@@ -174,12 +173,13 @@ impl Run<'_> {
     pub(super) async fn cut(
         &self,
         mut source: Connection,
+        mut primary: Primary,
         target: &mut Connection,
         cutover: &Cutover,
     ) -> Result<()> {
         let migration = state::current(target).await?;
         let plan = if migration.phase < Phase::Cutover {
-            let plan = match self.bring_over(&mut source, target, &migration, cutover).await {
+            let plan = match self.bring_over((&mut source, &mut primary), target, &migration, cutover).await {
                 Ok(plan) => plan,
                 Err(error) => return Err(self.back_out(source, target, error).await),
             };
@@ -193,7 +193,6 @@ impl Run<'_> {
         let (slot, publication) = names(&migration)?;
         self.progress.set_phase("dropping slot and publication");
         fault::step("drop slot", replication::drop_slot(&mut source, slot)).await?;
-        let mut primary = Primary::of(&mut source).await?;
         let writer = primary.session(&mut source);
         fault::step("drop publication", replication::drop_publication(writer, publication)).await?;
         put_back_identities(writer, target).await?;
@@ -212,12 +211,11 @@ impl Run<'_> {
     /// it stands now.
     async fn bring_over(
         &self,
-        source: &mut Connection,
+        (source, primary): (&mut Connection, &mut Primary),
         target: &mut Connection,
         migration: &Migration,
         cutover: &Cutover,
     ) -> Result<Plan> {
-        let mut primary = Primary::of(source).await?;
         let writer = primary.session(source);
         refuse_subscriptions(writer).await?;
         if cutover.make_source_read_only {

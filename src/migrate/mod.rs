@@ -47,7 +47,7 @@ use crate::config::{Config, Side};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
 use crate::progress::Progress;
-use crate::replication;
+use crate::replication::{self, Primary};
 use crate::state::{self, Begin, Migration, Phase};
 use crate::wire::{Connection, Settings};
 use database::Opened;
@@ -264,7 +264,8 @@ impl Run<'_> {
                     self.revive(target).await?;
                     self.revive(&mut source).await?;
                     self.analyze_changed(target).await?;
-                    self.cut(source, target, &cutover::Cutover::default()).await?;
+                    let primary = Primary::of(&mut source).await?;
+                    self.cut(source, primary, target, &cutover::Cutover::default()).await?;
                     return Ok(Ended::Done);
                 }
             }
