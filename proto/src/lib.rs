@@ -2,13 +2,15 @@
 //!
 //! In: bytes that a server sent, or values to send. Out: messages, or bytes to send. No sockets, no clock, no
 //! runtime: [`frame`] cuts a buffer into frames, [`backend`] makes a message of a frame, [`frontend`] appends
-//! messages to a buffer, [`replication`] and [`pgoutput`] read what a walsender sends, [`copy`] writes rows for COPY. Whatever the bytes are, the result is a message or an error that names the message and the
+//! messages to a buffer, [`replication`] and [`pgoutput`] read what a walsender sends, [`copy`] writes rows for COPY, [`binary`] the
+//! binary form of values. Whatever the bytes are, the result is a message or an error that names the message and the
 //! field, never a panic, and no length is believed before it was checked against a cap.
 //!
 //! Format: the manual's chapter "Frontend/Backend Protocol".
 
 pub mod auth;
 pub mod backend;
+pub mod binary;
 pub mod copy;
 mod cursor;
 pub mod frame;
