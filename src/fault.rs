@@ -83,10 +83,26 @@ pub fn set_up() {
 /// # Errors
 /// Those of the step.
 pub async fn step<T, E: From<Error>>(name: &str, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-    at("before", name)?;
+    before(name)?;
     let done = work.await?;
-    at("after", name)?;
+    after(name)?;
     Ok(done)
+}
+
+/// The place before a step that is sent in one function and answered in another.
+///
+/// # Errors
+/// What a test asks for.
+pub fn before(name: &str) -> Result<()> {
+    at("before", name)
+}
+
+/// The place after it.
+///
+/// # Errors
+/// What a test asks for.
+pub fn after(name: &str) -> Result<()> {
+    at("after", name)
 }
 
 #[cfg(not(feature = "fault-points"))]

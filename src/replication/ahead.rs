@@ -16,7 +16,7 @@ use pgstream_proto::lsn::Lsn;
 use pgstream_proto::pgoutput::Relation;
 use pgstream_proto::timestamp::Timestamp;
 
-use super::apply::{Applier, Known, Step};
+use super::apply::{Applier, Known};
 use super::failure::Halt;
 
 /// The commit LSN of what is applied ahead: none is known but that it is later than all others.
@@ -71,9 +71,7 @@ impl Applier {
             }
         }
         if self.group.take().is_some_and(|group| group.begun) {
-            self.step("rollback", Step::Setting)?;
-            self.pipeline.sync();
-            self.settle().await?;
+            self.roll_back().await?;
         }
         Ok(())
     }

@@ -1,8 +1,11 @@
-//! Applies transactions to the target: prepared statements, pipelined, one round trip for each group of source transactions.
+//! Applies transactions to the target: prepared statements, pipelined, and no wait from one group of source transactions to the next.
 //!
 //! In: [`Event`]s in commit order. Out: rows on the target, and the checkpoint that commits with them. What may fail: a relation that no longer fits
 //! ([`Mapped`]), a statement (a constraint, a value), or an UPDATE or DELETE that finds no row. Any failure ends the session, and with it
 //! the group that was under way: whoever drives the applier starts again from the checkpoint.
+//!
+//! A commit is [under way](Commit) until the target has answered; the next groups are sent behind it meanwhile. What follows a group that fails can't be
+//! applied: its statements find an aborted transaction, or, where it was the commit that failed, a checkpoint that is not where they expect it.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -17,7 +20,7 @@ use tokio::time::Instant;
 
 use super::ahead::Ahead;
 use super::assemble::Event;
-use super::batch::{Group, Position, Run};
+use super::batch::{FEW_UNDERWAY, Group, MOST_UNDERWAY, PACE, Position, Run};
 use super::durable;
 use super::failure::{self, Halt};
 use super::filter::Filter;
@@ -26,7 +29,7 @@ use super::pending::Pending;
 use super::relation::Mapped;
 use super::statement::Reach;
 use super::stream::BEHIND;
-use super::target::TriggerRole;
+use super::target::{self, TriggerRole};
 use crate::config::Side;
 use crate::error::{Error, Result};
 use crate::fault;
@@ -77,6 +80,18 @@ pub(super) enum Step {
     Commit,
 }
 
+/// The commit of a group that is sent, and not answered yet.
+#[derive(Debug, Clone, Copy)]
+struct Commit {
+    /// What the checkpoint says then.
+    position: Position,
+    /// Source transactions, and changes of rows.
+    transactions: u64,
+    changes: u64,
+    /// Whether it waits for the disk.
+    durable: bool,
+}
+
 /// A relation as the stream last described it.
 #[derive(Debug)]
 pub(super) struct Known {
@@ -98,11 +113,17 @@ pub(super) struct Applier {
     /// What the checkpoint on the target says.
     checkpoint: watch::Sender<Lsn>,
     durable: watch::Sender<Lsn>,
-    /// Whether a commit is waited for.
-    pub(super) commits: watch::Sender<bool>,
+    /// Whether the target has so much to do that nothing more is sent to it for now.
+    pub(super) is_busy: watch::Sender<bool>,
     pub(super) known: HashMap<u32, Known>,
     pub(super) statements: u32,
     expected: VecDeque<Expected>,
+    /// What each Sync that is not answered yet ends: a commit, or what was undone.
+    underway: VecDeque<Option<Commit>>,
+    /// What the checkpoint says when all that is under way has committed.
+    promised: Lsn,
+    /// When a commit was sent last.
+    committed: Instant,
     /// What waits for more changes of its kind, by the relation's OID on the source, and its messages' bytes.
     pub(super) pending: HashMap<u32, Pending>,
     pub(super) gathered_bytes: usize,
@@ -144,6 +165,8 @@ impl Applier {
             ("rollback", "ROLLBACK"),
             ("wait", "SET LOCAL synchronous_commit = on"),
             ("defer", "SET CONSTRAINTS ALL DEFERRED"),
+            ("by range", target::BY_RANGE),
+            ("by key", target::BY_KEY),
         ] {
             pipeline.prepare(name, sql, &[])?;
         }
@@ -158,10 +181,13 @@ impl Applier {
             progress: parts.progress,
             checkpoint: parts.checkpoint,
             durable: parts.durable,
-            commits: watch::Sender::new(false),
+            is_busy: watch::Sender::new(false),
             known: HashMap::new(),
             statements: 0,
             expected: VecDeque::new(),
+            underway: VecDeque::new(),
+            promised: checkpoint,
+            committed: Instant::now(),
             pending: HashMap::new(),
             gathered_bytes: 0,
             run: None,
@@ -174,7 +200,7 @@ impl Applier {
         })
     }
 
-    /// The checkpoint on the target.
+    /// The checkpoint on the target, as far as is known.
     pub(super) fn checkpoint(&self) -> Lsn {
         *self.checkpoint.borrow()
     }
@@ -223,6 +249,21 @@ impl Applier {
         self.group.is_some()
     }
 
+    /// Whether commits are sent that the target has not answered.
+    pub(super) fn is_underway(&self) -> bool {
+        !self.underway.is_empty()
+    }
+
+    /// When a group may be committed though it is not full: at once while the target has next to nothing to do, or else some time after the last one; `None` when
+    /// the target is to answer first.
+    pub(super) fn may_commit_at(&self) -> Option<Instant> {
+        match self.underway.len() {
+            0..FEW_UNDERWAY => Some(self.committed),
+            FEW_UNDERWAY..MOST_UNDERWAY => Some(self.committed + PACE),
+            _ => None,
+        }
+    }
+
     /// When the group is to be committed at the latest, as soon as no source transaction is half applied.
     pub(super) fn full_at(&self) -> Option<Instant> {
         self.group.as_ref().map(Group::full_at)
@@ -254,7 +295,7 @@ impl Applier {
                         self.commit(false).await?;
                     }
                 }
-                return Ok(());
+                return if careful { self.settle().await } else { Ok(()) };
             }
             Event::Idle(lsn) => self.position.end = self.position.end.max(lsn),
         }
@@ -273,49 +314,72 @@ impl Applier {
         Ok(())
     }
 
-    /// Commits what is applied with the position it brings the target to. `wait` makes it durable at once, which a commit also is
-    /// when none has become durable for some time.
+    /// Sends the commit of what is applied with the position it brings the target to; waits only where too many are under way before it. `wait` makes it
+    /// durable at once, which a commit also is when none has become durable for some time.
     pub(super) async fn commit(&mut self, wait: bool) -> Result<(), Halt> {
+        fault::before("batch commit")?;
         self.send_gathered()?;
         self.end_run()?;
         self.begin()?;
         self.confirm_rows().await?;
-        let wait = wait || self.overdue_at() <= Instant::now();
-        if wait {
+        let durable = wait || self.overdue_at() <= Instant::now();
+        if durable {
             self.step("wait", Step::Setting)?;
         }
-        let Position { end, committed_at } = self.position;
-        let (from, to) = (self.checkpoint().to_string(), end.to_string());
-        let committed_at = committed_at.map(|at| at.0.to_string());
+        let position = self.position;
+        let (from, to) = (self.promised.to_string(), position.end.to_string());
+        let committed_at = position.committed_at.map(|at| at.0.to_string());
         let parameters =
             [Some(from.as_bytes()), Some(to.as_bytes()), committed_at.as_deref().map(str::as_bytes)];
         self.pipeline.run("checkpoint", &[], parameters)?;
         self.expect(Step::Checkpoint, 0);
         self.step("commit", Step::Commit)?;
         self.pipeline.sync();
-        self.commits.send_replace(true);
-        fault::step("batch commit", self.settle()).await?;
-        self.commits.send_replace(false);
-        self.checkpoint.send_replace(end);
-        self.progress.set_applied(end, self.position.committed_at);
-        if let Some(group) = self.group.take() {
-            self.progress.add_applied(group.transactions, group.changes);
-        }
-        if wait {
-            durable::publish(&self.durable, end);
+        let (transactions, changes) = self.group.take().map_or((0, 0), |g| (g.transactions, g.changes));
+        self.underway.push_back(Some(Commit { position, transactions, changes, durable }));
+        self.promised = position.end;
+        self.committed = Instant::now();
+        self.is_busy.send_replace(self.underway.len() >= FEW_UNDERWAY);
+        self.send().await?;
+        while self.underway.len() > MOST_UNDERWAY {
+            self.answer().await?;
         }
         Ok(())
     }
 
-    /// Sends what is queued, and waits for all answers.
+    /// Waits until the target has answered every commit.
     pub(super) async fn settle(&mut self) -> Result<(), Halt> {
-        self.pipeline.send().await?;
-        loop {
-            match self.pipeline.answer().await? {
-                Answer::Ready(_) => return Ok(()),
-                answer => self.check(answer)?,
-            }
+        self.send().await?;
+        while self.is_underway() {
+            self.answer().await?;
         }
+        Ok(())
+    }
+
+    /// Waits for an answer of the target. Cancel safe.
+    pub(super) async fn answer(&mut self) -> Result<(), Halt> {
+        let answer = self.pipeline.answer().await?;
+        self.check(answer)
+    }
+
+    /// The target has come to the end of what was sent first.
+    fn synced(&mut self) -> Result<()> {
+        let Some(ended) = self.underway.pop_front() else {
+            return Err(Error::connection("unexpected ReadyForQuery message from the target"));
+        };
+        let busy = self.underway.len() >= FEW_UNDERWAY;
+        self.is_busy.send_if_modified(|is_busy| std::mem::replace(is_busy, busy) != busy);
+        let Some(commit) = ended else { return Ok(()) };
+        let Commit { position: Position { end, committed_at }, transactions, changes, durable } = commit;
+        self.checkpoint.send_replace(end);
+        self.progress.set_applied(end, committed_at);
+        if transactions > 0 {
+            self.progress.add_applied(transactions, changes);
+        }
+        if durable {
+            durable::publish(&self.durable, end);
+        }
+        fault::after("batch commit")
     }
 
     /// Waits until every UPDATE and DELETE of the group that doesn't look itself whether it finds its row has told that it did: finding none is no
@@ -328,10 +392,17 @@ impl Applier {
         self.pipeline.flush();
         self.pipeline.send().await?;
         while !self.expected.is_empty() {
-            let answer = self.pipeline.answer().await?;
-            self.check(answer)?;
+            self.answer().await?;
         }
         Ok(())
+    }
+
+    /// Undoes what the target's transaction has done so far.
+    pub(super) async fn roll_back(&mut self) -> Result<(), Halt> {
+        self.step("rollback", Step::Setting)?;
+        self.pipeline.sync();
+        self.underway.push_back(None);
+        self.settle().await
     }
 
     /// Opens the target's transaction, unless it is open.
@@ -367,17 +438,26 @@ impl Applier {
     /// The statement that was queued last is an UPDATE or DELETE that must reach one row.
     pub(super) fn expect_rows(&mut self, step: Step, relation: u32, reach: Reach) {
         self.expect(step, relation);
-        if let (Reach::One, Some(expected), Some(group)) = (reach, self.expected.back_mut(), &mut self.group)
+        if let (Reach::Itself, Some(expected), Some(group)) =
+            (reach, self.expected.back_mut(), &mut self.group)
         {
             expected.reach = reach;
             group.looked_at += 1;
         }
     }
 
-    /// The statement that was queued last is of gathered changes, of so many rows.
-    pub(super) fn expected_together(&mut self, rows: u64) {
+    /// The statement that was queued last is of a gathered change.
+    pub(super) fn expected_together(&mut self) {
         if let Some(expected) = self.expected.back_mut() {
-            (expected.rows, expected.gathered) = (rows, true);
+            expected.gathered = true;
+        }
+    }
+
+    /// The statement that was queued last is of so many gathered changes.
+    pub(super) fn expect_many(&mut self, step: Step, relation: u32, rows: u64, reach: Reach) {
+        self.expect(step, relation);
+        if let Some(expected) = self.expected.back_mut() {
+            (expected.rows, expected.gathered, expected.reach) = (rows, true, reach);
         }
     }
 
@@ -433,18 +513,20 @@ impl Applier {
 
     /// Looks at an answer of the target.
     fn check(&mut self, answer: Answer) -> Result<(), Halt> {
+        let completed = match answer {
+            Answer::Complete(tag) => Ok(tag),
+            Answer::Error(notice) => Err(notice),
+            Answer::Ready(_) => return Ok(self.synced()?),
+        };
         let Some(expected) = self.expected.pop_front() else {
             return Err(Error::connection("unexpected answer from the target").into());
         };
-        let rows = match answer {
-            Answer::Error(notice) if expected.reach == Reach::One && found_none_or_several(&notice) => {
+        let rows = match completed {
+            Err(notice) if expected.reach == Reach::Itself && found_none_or_several(&notice) => {
                 return Err(self.halt(expected, Error::failed(self.no_row(expected))));
             }
-            Answer::Error(notice) => return Err(self.failed(expected, notice)),
-            Answer::Ready(_) => {
-                return Err(Error::connection("unexpected ReadyForQuery message from the target").into());
-            }
-            Answer::Complete(tag) => match expected.step {
+            Err(notice) => return Err(self.failed(expected, notice)),
+            Ok(tag) => match expected.step {
                 Step::Update | Step::Delete if expected.reach == Reach::Told => tag.rows(),
                 Step::Commit if tag.as_str() != "COMMIT" => {
                     return Err(Error::failed("the target rolled back instead of committing").into());

@@ -12,12 +12,24 @@ const MOST_CHANGES: u64 = 10_000;
 const MOST_BYTES: usize = 8 << 20;
 const LONGEST: Duration = Duration::from_millis(50);
 
+/// Commits that may be under way when a small group is sent at once: while the target works on one, the next is there. Past them, small groups wait for each
+/// other, as each costs the target something; but no longer than this, as the target may be far away and idle.
+pub(super) const FEW_UNDERWAY: usize = 2;
+pub(super) const PACE: Duration = Duration::from_millis(1);
+
+/// Commits that may be under way at all.
+pub(super) const MOST_UNDERWAY: usize = 32;
+
 /// Inserts of one relation, one after the other, from which on a COPY is cheaper than as many statements.
 pub(super) const COPY_ROWS: usize = 20;
 const COPY_BYTES: usize = 256 << 10;
 
 /// Updates or deletes of one relation from which on one statement, planned for the purpose, is cheaper than as many prepared ones.
 pub(super) const MANY_ROWS: usize = 50;
+
+/// Rows of one statement from which on it pays to see whether they are a range, and how many keys that may have for each row.
+pub(super) const RANGE_ROWS: usize = 500;
+pub(super) const RANGE_KEYS: i128 = 2;
 
 /// Updates and deletes of a group that look themselves whether they reach their row: those of some transactions.
 pub(super) const MOST_LOOKED_AT: usize = 64;
@@ -60,6 +72,11 @@ impl Group {
     /// When it is full if nothing else fills it.
     pub(super) fn full_at(&self) -> Instant {
         self.started + LONGEST
+    }
+
+    /// Whether its only source transaction is so large that to wait for answers before the commit is nothing beside the rest.
+    pub(super) fn is_large(&self) -> bool {
+        self.transactions == 0 && self.changes >= MOST_CHANGES
     }
 
     /// Whether it should be committed as soon as its last source transaction is complete, though more are waiting.

@@ -111,6 +111,8 @@ impl Applier {
             (value, _) => value,
         };
         if (0..new.len()).any(|i| value(i) == Some(Value::UnchangedToast)) {
+            // What is under way is not to commit while the rows are copied.
+            self.settle().await?;
             return Err(Halt::Recopy(oid));
         }
         let name = self.statement(oid, &Shape::Insert)?;
@@ -319,7 +321,7 @@ impl Applier {
         let sure = self.on_conflict == OnConflict::Stop && !self.is_careful();
         let few = self.group.as_ref().is_some_and(|group| group.looked_at < MOST_LOOKED_AT);
         Ok(match sure && few && self.mapped(oid)?.gather != Gather::Nothing {
-            true => Reach::One,
+            true => Reach::Itself,
             false => Reach::Told,
         })
     }

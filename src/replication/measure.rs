@@ -1,9 +1,14 @@
-//! The way of changes from messages to statements, without servers: what a benchmark drives.
+//! Parts of the stream by themselves: what benchmarks drive.
 //!
-//! In: the walsender's messages, whose relations are keyed tables of the same columns on the target. Out: the bytes of the statements that the
-//! target would be sent, in the form that gathered changes have. What may fail: a message that isn't in its form or place.
+//! - [`Batching`] is the way of changes from messages to statements, without servers. In: the walsender's messages, whose relations are keyed tables of
+//!   the same columns on the target. Out: the bytes of the statements that the target would be sent, in the form that gathered changes have.
+//! - [`discard`] receives from a real source as a migration does, and applies nothing.
+//!
+//! What may fail: a message that isn't in its form or place; the source.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use pgstream_proto::Format;
@@ -12,17 +17,68 @@ use pgstream_proto::frontend;
 use pgstream_proto::lsn::Lsn;
 use pgstream_proto::pgoutput::{OldTuple, ProtocolVersion, Relation, Tuple};
 use pgstream_proto::replication::StreamMessage;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::assemble::{Assembler, Budget, Event};
 use super::batch::MOST_GATHERED_ROWS;
 use super::change::written;
-use super::gather::arrays;
+use super::feedback::Feedback;
+use super::follow;
+use super::gather::{arrays, range_of};
 use super::pending::{Kind, Pending};
 use super::relation::Mapped;
-use super::statement;
+use super::resume::Resume;
+use super::statement::{self, Many, Reach};
+use super::stream::{Receiver, SILENCE};
 use super::target::TriggerRole;
 use crate::catalog::target_table::{TargetColumn, TargetTable};
-use crate::error::{Error, Result};
+use crate::config::{Config, Side};
+use crate::error::{Error, Result, joined};
+use crate::progress::StreamProgress;
+use crate::wire::{Connection, CopyBoth, Settings};
+
+/// Receives the stream of a slot from its confirmed position, in the form and the rhythm of a migration that is far behind, until a transaction has come that
+/// committed after `until`: the bytes of all messages. The source hears of nothing that is durable, so that the slot stays where it is.
+///
+/// # Errors
+/// Those of the source.
+pub async fn discard(source: &Config, slot: &str, publication: &str, until: Lsn) -> Result<usize> {
+    let source = Connection::connect(source, Side::Source, &Settings::replication()).await?;
+    let version = ProtocolVersion::newest_of(source.version());
+    let from = Resume { slot, publication, streaming: version >= ProtocolVersion::V2 };
+    let command = follow::start_command(&from, version, Lsn::INVALID);
+    let stream = CopyBoth::start(source, &command).await?;
+    let (_durable, durable) = watch::channel(Lsn::INVALID);
+    let (chunks, mut received) = mpsc::channel(1024);
+    let finish = CancellationToken::new();
+    let receiver = Receiver {
+        stream,
+        chunks,
+        durable,
+        is_busy: watch::Sender::new(false).subscribe(),
+        feedback: Feedback::new(Lsn::INVALID),
+        progress: Arc::<StreamProgress>::default(),
+        interval: Duration::from_secs(10),
+        silence: SILENCE,
+        finish: finish.clone(),
+    };
+    let receiver = AbortOnDropHandle::new(tokio::spawn(receiver.run()));
+    let mut bytes = 0;
+    let mut ends = false;
+    while !ends && let Some(chunk) = received.recv().await {
+        for (message, size) in chunk.messages {
+            bytes += size;
+            ends |= matches!(message, StreamMessage::XLogData { end, data, .. }
+                if data.first() == Some(&b'C') && end > until);
+        }
+    }
+    finish.cancel();
+    drop(received);
+    joined("the receiving task", receiver.await)?;
+    Ok(bytes)
+}
 
 /// Assembles, gathers and writes.
 #[derive(Debug)]
@@ -91,12 +147,14 @@ impl Batching {
         let Some((mapped, pending)) = self.relations.get_mut(&oid) else { return Ok(()) };
         let rows = std::mem::take(pending).into_rows();
         let out = &mut self.statements;
-        for (rows, (sql, columns)) in
-            [(&rows.deletes, statement::delete_many(mapped)), (&rows.updates, statement::update_many(mapped))]
-        {
+        let (deleted, updated) = (mapped.key_columns().to_vec(), statement::key_first(mapped));
+        for (rows, columns, deletes) in [(&rows.deletes, deleted, true), (&rows.updates, updated, false)] {
             if !rows.is_empty() {
-                let arrays = arrays(rows, &columns);
-                let parameters = arrays.iter().map(|array| Some(&array[..]));
+                let (keys, arrays) = (range_of(mapped, rows), arrays(mapped, rows, &columns));
+                let (count, reach) = (rows.len(), Reach::Itself);
+                let many = Many { columns: &columns, arrays: &arrays, count, keys, reach };
+                let sql = if deletes { many.delete(mapped) } else { many.update(mapped) };
+                let parameters = arrays.iter().map(|array| Some(array.bytes()));
                 frontend::parse("", &sql, &[], out)
                     .and_then(|()| frontend::bind("", "", &[Format::Binary], parameters, &[], out))
                     .map_err(|e| Error::failed(e.to_string()))?;

@@ -167,7 +167,7 @@ impl Pending {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::BTreeMap;
 
     use pgstream_proto::pgoutput::{Decoder, Message, ProtocolVersion};
@@ -175,10 +175,16 @@ mod tests {
 
     use super::*;
 
-    /// A row of a key and a value, out of an Insert message.
+    /// A row of a key and a value.
     fn row(key: u8, value: u32) -> Tuple {
-        let mut message = BytesMut::from(&b"I\0\0\0\x01N\0\x02"[..]);
-        for text in [key.to_string(), value.to_string()] {
+        tuple(&[&key.to_string(), &value.to_string()])
+    }
+
+    /// A row of texts, out of an Insert message.
+    pub(in super::super) fn tuple(values: &[&str]) -> Tuple {
+        let mut message = BytesMut::from(&b"I\0\0\0\x01N"[..]);
+        message.put_u16(values.len() as u16);
+        for text in values {
             message.put_u8(b't');
             message.put_u32(text.len() as u32);
             message.put_slice(text.as_bytes());

@@ -6,6 +6,7 @@
 use std::fmt::Write;
 
 use super::filter::PartRule;
+use super::gather::Array;
 use super::relation::{Column, Mapped};
 use crate::sql::ident;
 
@@ -27,8 +28,8 @@ pub(super) enum Shape {
 pub(super) enum Reach {
     /// Whoever sent it: its answer tells how many rows it reached.
     Told,
-    /// The statement itself, which fails unless it reaches one row. It costs the server a little more.
-    One,
+    /// The statement itself, which fails unless it reaches its row, or all its rows. It costs the server a little more.
+    Itself,
 }
 
 /// How a row is found.
@@ -98,7 +99,7 @@ fn reaching(sql: String, reach: Reach) -> String {
     match reach {
         Reach::Told => sql,
         // No row is a division by zero, and several are no scalar.
-        Reach::One => {
+        Reach::Itself => {
             format!("WITH reached AS ({sql} RETURNING 1) SELECT 1 / coalesce((SELECT 1 FROM reached), 0)")
         }
     }
@@ -116,7 +117,7 @@ fn update(relation: &Mapped, set: &[usize], row: &Row, reach: Reach, types: &mut
         let from = format!("FROM {only}{} WHERE {found}", relation.table);
         return match reach {
             Reach::Told => format!("SELECT {from}"),
-            Reach::One => format!("SELECT 1 / coalesce((SELECT 1 {from}), 0)"),
+            Reach::Itself => format!("SELECT 1 / coalesce((SELECT 1 {from}), 0)"),
         };
     }
     let sql = format!("UPDATE {only}{} SET {} WHERE {found}", relation.table, assignments.join(", "));
@@ -165,56 +166,84 @@ fn found(relation: &Mapped, row: &Row, types: &mut Types) -> String {
     }
 }
 
-/// Updates all columns but the key's of the rows with these keys, whose values come as one array of texts for each column: those whose numbers come
-/// with the statement.
-pub(super) fn update_many(relation: &Mapped) -> (String, Vec<usize>) {
+/// The columns of an UPDATE of many rows, all that are written, beginning with the key's.
+pub(super) fn key_first(relation: &Mapped) -> Vec<usize> {
     let key = relation.key_columns();
     let set = (0..relation.columns.len()).filter(|i| relation.columns[*i].is_some() && !key.contains(i));
-    let columns: Vec<usize> = key.iter().copied().chain(set).collect();
-    let assignments = (key.len()..columns.len()).filter_map(|n| {
-        let column = relation.columns.get(columns[n])?.as_ref()?;
-        Some(format!("{} = {}", column.name, value(column, n)))
-    });
-    let assignments = assignments.collect::<Vec<_>>().join(", ");
-    let sql = format!(
-        "UPDATE ONLY {} AS t SET {assignments} FROM {} WHERE {}",
-        relation.table,
-        rows(columns.len()),
-        joined(relation)
-    );
-    (sql, columns)
+    key.iter().copied().chain(set).collect()
 }
 
-/// Deletes the rows with these keys, which come as one array of texts for each of the columns.
-pub(super) fn delete_many(relation: &Mapped) -> (String, Vec<usize>) {
-    let columns = relation.key_columns().to_vec();
-    let rows = rows(columns.len());
-    (format!("DELETE FROM ONLY {} AS t USING {rows} WHERE {}", relation.table, joined(relation)), columns)
+/// What one statement for many rows is made for.
+pub(super) struct Many<'a> {
+    /// The columns whose values come with it, beginning with the key's, and the values, by which the parameters are typed.
+    pub(super) columns: &'a [usize],
+    pub(super) arrays: &'a [Array],
+    /// How many rows there are.
+    pub(super) count: usize,
+    /// The first and the last of their keys, where the rows are to be found by them.
+    pub(super) keys: Option<(i64, i64)>,
+    pub(super) reach: Reach,
 }
 
-/// The parameters as rows `u` of columns `c0`, `c1` … Only the name without a schema takes several arrays.
-fn rows(columns: usize) -> String {
-    let list = |prefix: &str, first: usize| {
-        (first..first + columns).map(|n| format!("{prefix}{n}")).collect::<Vec<_>>().join(", ")
-    };
-    format!("unnest({}) AS u({})", list("$", 1), list("c", 0))
-}
+impl Many<'_> {
+    /// Updates all columns but the key's of the rows with these keys.
+    pub(super) fn update(&self, relation: &Mapped) -> String {
+        let set = self.columns.iter().enumerate().skip(relation.key_columns().len());
+        let assignments = set.filter_map(|(n, &column)| {
+            let column = relation.columns.get(column)?.as_ref()?;
+            Some(format!("{} = {}", column.name, self.value(column, n)))
+        });
+        let assignments = assignments.collect::<Vec<_>>().join(", ");
+        let (rows, joined) = (self.rows(), self.joined(relation));
+        self.reaching(format!(
+            "UPDATE ONLY {} AS t SET {assignments} FROM {rows} WHERE {joined}",
+            relation.table
+        ))
+    }
 
-/// The condition by which the rows `u`, whose first columns are the key, find theirs.
-fn joined(relation: &Mapped) -> String {
-    let columns = relation.key_columns().iter().filter_map(|&i| relation.columns.get(i)?.as_ref());
-    let conditions = columns.enumerate().map(|(n, column)| {
-        let equality = column.equality.as_deref().unwrap_or("OPERATOR(pg_catalog.=)");
-        format!("t.{} {equality} {}", column.name, value(column, n))
-    });
-    conditions.collect::<Vec<_>>().join(" AND ")
-}
+    /// Deletes the rows with these keys.
+    pub(super) fn delete(&self, relation: &Mapped) -> String {
+        let (rows, joined) = (self.rows(), self.joined(relation));
+        self.reaching(format!("DELETE FROM ONLY {} AS t USING {rows} WHERE {joined}", relation.table))
+    }
 
-/// Column `n` of the rows `u` as a value of `column`; its modifier and its domain take effect when it is assigned.
-fn value(column: &Column, n: usize) -> String {
-    match &column.cast {
-        Some(cast) => format!("u.c{n}::{cast}"),
-        None => format!("u.c{n}"),
+    fn reaching(&self, sql: String) -> String {
+        match self.reach {
+            Reach::Told => sql,
+            // Any other number is a division by zero.
+            Reach::Itself => format!(
+                "WITH reached AS ({sql} RETURNING 1) SELECT 1 / (pg_catalog.count(*) OPERATOR(pg_catalog.=) {})::integer FROM reached",
+                self.count
+            ),
+        }
+    }
+
+    /// The parameters as rows `u` of columns `c0`, `c1` … In a list of values, unlike as a table, they are not stored before they are read.
+    fn rows(&self) -> String {
+        let arrays = (0..self.columns.len()).map(|n| format!("pg_catalog.unnest(${}) AS c{n}", n + 1));
+        format!("(SELECT {}) AS u", arrays.collect::<Vec<_>>().join(", "))
+    }
+
+    /// The condition by which the rows `u`, whose first columns are the key, find theirs.
+    fn joined(&self, relation: &Mapped) -> String {
+        let columns = relation.key_columns().iter().filter_map(|&i| relation.columns.get(i)?.as_ref());
+        let conditions = columns.enumerate().map(|(n, column)| {
+            let equality = column.equality.as_deref().unwrap_or("OPERATOR(pg_catalog.=)");
+            format!("t.{} {equality} {}", column.name, self.value(column, n))
+        });
+        let range = self.keys.zip(relation.key_columns().first()).and_then(|((first, last), &key)| {
+            let name = &relation.columns.get(key)?.as_ref()?.name;
+            Some(format!("t.{name} BETWEEN {first} AND {last}"))
+        });
+        conditions.chain(range).collect::<Vec<_>>().join(" AND ")
+    }
+
+    /// Column `n` of the rows `u` as a value of `column`; its modifier and its domain take effect when it is assigned.
+    fn value(&self, column: &Column, n: usize) -> String {
+        match &column.cast {
+            Some(cast) if self.arrays.get(n).is_none_or(Array::is_texts) => format!("u.c{n}::{cast}"),
+            _ => format!("u.c{n}"),
+        }
     }
 }
 
@@ -245,6 +274,8 @@ pub(super) fn delete_ranges(table: &str, column: &str, parts: &[PartRule]) -> St
 mod tests {
     use std::collections::HashMap;
 
+    use super::super::gather::arrays;
+    use super::super::pending::tests::tuple;
     use super::super::relation::{Gather, Key};
     use super::*;
 
@@ -316,7 +347,7 @@ mod tests {
     #[test]
     fn a_statement_can_fail_by_itself_unless_it_reaches_one_row() {
         let table = relation(&[("a", 23, true), ("b", 25, true)], false);
-        let one = |set: &[usize]| Shape::Update { set: set.to_vec(), row: key(&[0]), reach: Reach::One };
+        let one = |set: &[usize]| Shape::Update { set: set.to_vec(), row: key(&[0]), reach: Reach::Itself };
         assert_eq!(
             one(&[1]).sql(&table).0,
             "WITH reached AS (UPDATE ONLY \"s\".\"t\" SET \"b\" = $1 WHERE \"a\" OPERATOR(pg_catalog.=) $2 RETURNING 1) \
@@ -327,7 +358,7 @@ mod tests {
             "SELECT 1 / coalesce((SELECT 1 FROM ONLY \"s\".\"t\" WHERE \"a\" OPERATOR(pg_catalog.=) $1), 0)"
         );
         assert_eq!(
-            Shape::Delete { row: key(&[0]), reach: Reach::One }.sql(&table).0,
+            Shape::Delete { row: key(&[0]), reach: Reach::Itself }.sql(&table).0,
             "WITH reached AS (DELETE FROM ONLY \"s\".\"t\" WHERE \"a\" OPERATOR(pg_catalog.=) $1 RETURNING 1) \
              SELECT 1 / coalesce((SELECT 1 FROM reached), 0)"
         );
@@ -352,20 +383,29 @@ mod tests {
     fn many_rows_are_joined_with_their_keys() {
         let mut table = relation(&[("a", 23, true), ("b", 25, true), ("c", 23, true)], false);
         table.key = Key::Columns(vec![2, 0]);
-        let (sql, columns) = update_many(&table);
-        assert_eq!(
-            sql,
-            "UPDATE ONLY \"s\".\"t\" AS t SET \"b\" = u.c2::text FROM unnest($1, $2, $3) AS u(c0, c1, c2) WHERE \
-             t.\"c\" OPERATOR(pg_catalog.=) u.c0::integer AND t.\"a\" OPERATOR(pg_catalog.=) u.c1::integer"
-        );
+        let columns = key_first(&table);
         assert_eq!(columns, [2, 0, 1]);
-        table.key = Key::Columns(vec![0]);
-        let (sql, columns) = delete_many(&table);
+        let rows = [tuple(&["1", "one", "3"])];
+        let values = arrays(&table, &rows, &columns);
+        let many = Many { columns: &columns, arrays: &values, count: 3, keys: None, reach: Reach::Itself };
         assert_eq!(
-            sql,
-            "DELETE FROM ONLY \"s\".\"t\" AS t USING unnest($1) AS u(c0) WHERE t.\"a\" OPERATOR(pg_catalog.=) u.c0::integer"
+            many.update(&table),
+            "WITH reached AS (UPDATE ONLY \"s\".\"t\" AS t SET \"b\" = u.c2::text FROM \
+             (SELECT pg_catalog.unnest($1) AS c0, pg_catalog.unnest($2) AS c1, pg_catalog.unnest($3) AS c2) AS u WHERE \
+             t.\"c\" OPERATOR(pg_catalog.=) u.c0 AND t.\"a\" OPERATOR(pg_catalog.=) u.c1 RETURNING 1) \
+             SELECT 1 / (pg_catalog.count(*) OPERATOR(pg_catalog.=) 3)::integer FROM reached"
         );
-        assert_eq!(columns, [0]);
+        // A value without a binary form: all come as texts.
+        table.key = Key::Columns(vec![0]);
+        let rows = [tuple(&["1", "", ""]), tuple(&["one", "", ""])];
+        let values = arrays(&table, &rows, &[0]);
+        let keys = Some((-5, 7));
+        let many = Many { columns: &[0], arrays: &values, count: 2, keys, reach: Reach::Told };
+        assert_eq!(
+            many.delete(&table),
+            "DELETE FROM ONLY \"s\".\"t\" AS t USING (SELECT pg_catalog.unnest($1) AS c0) AS u WHERE \
+             t.\"a\" OPERATOR(pg_catalog.=) u.c0::integer AND t.\"a\" BETWEEN -5 AND 7"
+        );
     }
 
     #[test]

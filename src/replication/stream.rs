@@ -58,8 +58,8 @@ pub(super) struct Receiver {
     pub(super) chunks: mpsc::Sender<Chunk>,
     /// Up to where the target's commits are durable.
     pub(super) durable: watch::Receiver<Lsn>,
-    /// Whether the applier waits for a commit, and can take nothing.
-    pub(super) commits: watch::Receiver<bool>,
+    /// Whether the target has so much to do that the applier waits for it.
+    pub(super) is_busy: watch::Receiver<bool>,
     pub(super) feedback: Feedback,
     pub(super) progress: Arc<StreamProgress>,
     /// How often the source hears from us at least, and is asked to answer.
@@ -120,8 +120,8 @@ impl Receiver {
             if waiting.is_none() && self.stream.is_ended() {
                 return Err(Error::connection("the source ended the replication stream"));
             }
-            // What arrives while the applier can take nothing wakes nobody, and is read at once afterwards. Far behind, it would be too much.
-            let rests = *self.commits.borrow_and_update() && !behind;
+            // What arrives while the target is busy wakes nobody, and is read at once afterwards. Far behind, it would be too much.
+            let rests = *self.is_busy.borrow_and_update() && !behind;
             let idle = waiting.is_none() && pause.is_none();
             if idle && rests {
                 self.stream.leave_alone()?;
@@ -148,7 +148,7 @@ impl Receiver {
                         self.report(false);
                     }
                 }
-                Ok(()) = self.commits.changed() => {}
+                Ok(()) = self.is_busy.changed() => {}
                 permit = room.clone().acquire_many_owned(share as u32), if waiting.is_some() => {
                     let (Ok(share), Some((messages, _))) = (permit, waiting.take()) else { continue };
                     // The channel is wide: what bounds it is the room above.

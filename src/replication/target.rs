@@ -38,13 +38,18 @@ pub async fn silence_triggers(target: &mut Connection) -> Result<TriggerRole> {
     Ok(if row.text(0) == Some("replica") { TriggerRole::Replica } else { TriggerRole::Origin })
 }
 
+/// What the statements of a transaction are planned by: rows that come together are few beside the table's, and each finds its own by the index, unless
+/// they are all rows, or nearly, of a range of keys.
+pub(super) const BY_KEY: &str = "SELECT pg_catalog.set_config('enable_nestloop', 'on', true), pg_catalog.set_config('enable_hashjoin', 'off', true)";
+pub(super) const BY_RANGE: &str = "SELECT pg_catalog.set_config('enable_nestloop', 'off', true), pg_catalog.set_config('enable_hashjoin', 'on', true)";
+
 /// Opens the session.
 pub(super) async fn open(config: &Config, settings: &Settings) -> Result<(Connection, TriggerRole)> {
     let mut target = Connection::connect(config, Side::Target, settings).await?;
     state::join_run(&mut target).await?;
     // A table that was empty when a statement was planned may have grown by the time it runs: never read it whole for the sake of a plan made
     // then, if there is an index.
-    // Rows that come together are few beside the table's: each finds its own by the index.
+    // Rows that come together find theirs by the index, too: see BY_KEY.
     let mut statements = vec![
         "SET synchronous_commit = off",
         "SET enable_seqscan = off",

@@ -155,7 +155,7 @@ impl Pipeline {
         self.answers.pop_front()
     }
 
-    /// The next answer; only for statements that are sent and followed by a Sync or a flush. Not cancel safe.
+    /// The next answer; only for statements that are sent and followed by a Sync or a flush. Cancel safe.
     pub async fn answer(&mut self) -> Result<Answer> {
         loop {
             if let Some(answer) = self.answers.pop_front() {

@@ -134,13 +134,13 @@ impl Attempt<'_> {
         let (durable, durable_seen) = watch::channel(start);
         let (mut applier, _flusher) = self.applier(sessions, start, durable).await?;
         let (chunks, received) = mpsc::channel(1024);
-        let commits = applier.commits.subscribe();
+        let is_busy = applier.is_busy.subscribe();
         let finish = CancellationToken::new();
         let receiver = Receiver {
             stream,
             chunks,
             durable: durable_seen,
-            commits,
+            is_busy,
             feedback: Feedback::new(start),
             progress: self.progress.clone(),
             interval,

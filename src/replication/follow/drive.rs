@@ -46,16 +46,25 @@ impl Attempt<'_> {
                     if applier.has_group() && !applier.is_in_transaction() =>
                 {
                     // Far behind the source, more will come at once, and few commits do more than early ones.
-                    let more = match applier.full_at().filter(|_| applier.is_behind(sent_at)) {
-                        Some(full_at) => tokio::time::timeout_at(full_at, chunks.recv()).await,
-                        None => Ok(None),
+                    let due = match applier.is_behind(sent_at) {
+                        true => applier.full_at(),
+                        false => applier.may_commit_at(),
                     };
-                    match more {
-                        Ok(Some(chunk)) => chunk,
-                        _ => {
-                            applier.commit(self.stop.is_cancelled()).await?;
+                    if due.is_some_and(|due| due <= Instant::now()) {
+                        applier.commit(self.stop.is_cancelled()).await?;
+                        continue;
+                    }
+                    tokio::select! {
+                        biased;
+                        answered = applier.answer(), if applier.is_underway() => {
+                            answered?;
                             continue;
                         }
+                        chunk = chunks.recv() => match chunk {
+                            Some(chunk) => chunk,
+                            None => return Ok(None),
+                        },
+                        () = sleep_until(due) => continue,
                     }
                 }
                 Err(mpsc::error::TryRecvError::Empty) => {
@@ -82,6 +91,10 @@ impl Attempt<'_> {
                         biased;
                         () = self.stop.cancelled(), if !self.stop.is_cancelled() => continue,
                         Ok(()) = self.until.changed() => continue,
+                        answered = applier.answer(), if applier.is_underway() => {
+                            answered?;
+                            continue;
+                        }
                         chunk = chunks.recv() => match chunk {
                             Some(chunk) => chunk,
                             None => return Ok(None),
@@ -180,8 +193,10 @@ impl Attempt<'_> {
     /// Commits what is applied, durably; `reached` is the position asked for.
     pub(super) async fn end(&mut self, applier: &mut Applier, reached: Option<Lsn>) -> Result<Ended, Halt> {
         applier.go_back().await?;
-        if applier.has_group() || applier.position() > applier.checkpoint() || !applier.is_durable() {
+        let open = applier.has_group() || applier.is_underway();
+        if open || applier.position() > applier.checkpoint() || !applier.is_durable() {
             applier.commit(true).await?;
+            applier.settle().await?;
         }
         let lsn = applier.checkpoint();
         Ok(match reached {

@@ -30,6 +30,8 @@ pub(super) struct Session {
     failed: bool,
     /// After an error, up to the next Sync.
     skips: bool,
+    /// A commit has failed: what comes was sent before the client could know.
+    unaware: bool,
 }
 
 /// What a message may take to be worked off, and one that comes from a client which is gone.
@@ -66,6 +68,7 @@ impl Session {
             in_block: false,
             failed: false,
             skips: false,
+            unaware: false,
         }
     }
 
@@ -219,7 +222,12 @@ impl Session {
                 });
             }
             Ok(Outcome::Gone) => return None,
-            Err(refused) => self.refuse(refused),
+            Err(refused) => {
+                self.refuse(refused);
+                // A commit that fails ends the transaction all the same: what was sent behind it is read as if nothing had been.
+                let commit = matches!(statement, Statement::Commit);
+                (self.failed, self.unaware) = (self.failed && !commit, self.unaware || commit);
+            }
         }
         Some(())
     }
@@ -248,6 +256,11 @@ impl Session {
             Statement::Begin => {
                 self.in_block = true;
                 done("BEGIN")
+            }
+            Statement::Commit if !self.failed && world.refuses_commit(&mut self.random) => {
+                drop(world);
+                self.end(false);
+                Err(("40001", "could not serialize access (simulated)"))
             }
             Statement::Commit => {
                 let commits = !self.failed;
@@ -323,6 +336,7 @@ impl Session {
                 done(&format!("SELECT {}", tables.len()))
             }
             change => {
+                world.is_unaware = self.unaware;
                 let outcome = self.change(&mut world, change, parameters);
                 if let Err((_, message)) = outcome {
                     world.misfit(message);
@@ -341,9 +355,11 @@ impl Session {
         let target = &mut world.target;
         let value = |n: usize| text(parameters.get(n));
         let rows = match statement {
-            Statement::One(statement) => {
+            Statement::Exactly(count, statement) => {
                 return match self.change(world, statement, parameters)? {
-                    Outcome::Done(tag) if tag.ends_with(" 1") => Ok(Outcome::Done("SELECT 1".to_owned())),
+                    Outcome::Done(tag) if tag.ends_with(&format!(" {count}")) => {
+                        Ok(Outcome::Done("SELECT 1".to_owned()))
+                    }
                     _ => Err(("22012", "division by zero")),
                 };
             }
@@ -427,6 +443,7 @@ impl Session {
         let Some((table, data)) = self.copy.take() else { return };
         let world = self.world.clone();
         let mut world = world.lock();
+        world.is_unaware = self.unaware;
         let text = String::from_utf8(data).expect("values are UTF-8");
         let rows: Vec<Row> = text.lines().map(|line| line.split('\t').map(copied).collect()).collect();
         let count = rows.len();

@@ -55,8 +55,8 @@ pub(super) enum Statement {
         table: usize,
         row: Found,
     },
-    /// The statement fails unless it reaches one row.
-    One(Box<Statement>),
+    /// The statement fails unless it reaches so many rows.
+    Exactly(usize, Box<Statement>),
     Delete {
         table: usize,
         row: Found,
@@ -93,8 +93,8 @@ impl Statement {
     /// Whether it writes, and so waits for another transaction that does.
     pub(super) fn writes(&self) -> bool {
         use Statement::{
-            Advance, Copy, Delete, DeleteMany, DeleteRanges, Insert, One, TouchCheckpoint, Truncate, Update,
-            UpdateMany,
+            Advance, Copy, Delete, DeleteMany, DeleteRanges, Exactly, Insert, TouchCheckpoint, Truncate,
+            Update, UpdateMany,
         };
         matches!(
             self,
@@ -107,7 +107,7 @@ impl Statement {
                 | UpdateMany { .. }
                 | DeleteMany { .. }
                 | Truncate(_)
-                | One(_)
+                | Exactly(..)
                 | DeleteRanges { .. }
         )
     }
@@ -128,6 +128,7 @@ pub(super) fn read(sql: &str) -> Option<Statement> {
         "SELECT pg_catalog.pg_advisory_lock_shared($1)" => Statement::Lock { shared: true },
         "SELECT pg_catalog.pg_try_advisory_lock($1)" => Statement::Lock { shared: false },
         "SELECT pg_catalog.pg_terminate_backend($1)" => Statement::Terminate,
+        _ if sql.starts_with("SELECT pg_catalog.set_config('enable_") => Statement::Fixed("on"),
         _ if sql.starts_with("SET ") => Statement::Setting("SET"),
         _ if sql.starts_with("SELECT CASE WHEN pg_catalog.pg_try_advisory_lock($1)") => Statement::IsLockFree,
         _ if sql.starts_with("SELECT l.pid, ") && sql.contains("'advisory'") => Statement::LockHolders,
@@ -151,17 +152,23 @@ pub(super) fn read(sql: &str) -> Option<Statement> {
     })
 }
 
-/// How a statement ends that fails unless it reaches one row, and how one does that only looks.
+/// How a statement ends that fails unless it reaches one row, or another number of them, and how one begins that only looks.
 const ONE: &str = " RETURNING 1) SELECT 1 / coalesce((SELECT 1 FROM reached), 0)";
+const MANY: (&str, &str) =
+    (" RETURNING 1) SELECT 1 / (pg_catalog.count(*) OPERATOR(pg_catalog.=) ", ")::integer FROM reached");
 const ONE_SEEN: &str = "SELECT 1 / coalesce((SELECT 1 ";
 
 fn change(sql: &str) -> Option<Statement> {
     if let Some(rest) = sql.strip_prefix("WITH reached AS (") {
-        return Some(Statement::One(Box::new(change(rest.strip_suffix(ONE)?)?)));
+        if let Some(one) = rest.strip_suffix(ONE) {
+            return Some(Statement::Exactly(1, Box::new(change(one)?)));
+        }
+        let (many, count) = rest.strip_suffix(MANY.1)?.split_once(MANY.0)?;
+        return Some(Statement::Exactly(count.parse().ok()?, Box::new(change(many)?)));
     }
     if let Some(rest) = sql.strip_prefix(ONE_SEEN) {
         let look = format!("SELECT {}", rest.strip_suffix("), 0)")?);
-        return Some(Statement::One(Box::new(change(&look)?)));
+        return Some(Statement::Exactly(1, Box::new(change(&look)?)));
     }
     if let Some(rest) = sql.strip_prefix("INSERT INTO ") {
         let (table, rest) = table(rest)?;
@@ -176,7 +183,7 @@ fn change(sql: &str) -> Option<Statement> {
     if let Some(rest) = sql.strip_prefix("UPDATE ONLY ") {
         let (table, rest) = table(rest)?;
         if let Some(rest) = rest.strip_prefix(" AS t SET ") {
-            let (set, rest) = rest.split_once(" FROM unnest(")?;
+            let (set, rest) = rest.split_once(" FROM (SELECT pg_catalog.unnest(")?;
             let set = set.split(", ").map(|one| pair(table, one)).collect::<Option<_>>()?;
             return Some(Statement::UpdateMany { table, set, key: joined(table, rest)? });
         }
@@ -191,7 +198,7 @@ fn change(sql: &str) -> Option<Statement> {
     }
     if let Some(rest) = sql.strip_prefix("DELETE FROM ONLY ") {
         let (table, rest) = table(rest)?;
-        if let Some(rest) = rest.strip_prefix(" AS t USING unnest(") {
+        if let Some(rest) = rest.strip_prefix(" AS t USING (SELECT pg_catalog.unnest(") {
             return Some(Statement::DeleteMany { table, key: joined(table, rest)? });
         }
         return Some(Statement::Delete { table, row: found(table, rest.strip_prefix(" WHERE ")?)? });
@@ -237,7 +244,11 @@ fn pair(table: usize, text: &str) -> Option<(usize, usize)> {
 }
 
 fn joined(table: usize, text: &str) -> Option<Vec<(usize, usize)>> {
-    text.split_once(" WHERE ")?.1.split(" AND ").map(|condition| pair(table, condition)).collect()
+    let conditions = text.split_once(" WHERE ")?.1;
+    // A range of keys holds all of them.
+    let conditions = conditions.split_once(" BETWEEN ").map_or(conditions, |(before, _)| before);
+    let equal = conditions.split(" AND ").filter(|condition| condition.contains(" OPERATOR(pg_catalog.=) "));
+    equal.map(|condition| pair(table, condition)).collect()
 }
 
 fn found(table: usize, condition: &str) -> Option<Found> {

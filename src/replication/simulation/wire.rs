@@ -32,7 +32,7 @@ pub(super) enum Message {
 #[derive(Debug, Clone)]
 pub(super) enum Parameter {
     Text(Option<String>),
-    /// An array of texts, in its binary form.
+    /// An array of texts or integers, in its binary form.
     Array(Vec<Option<String>>),
 }
 
@@ -53,10 +53,15 @@ fn text(bytes: Bytes) -> String {
 }
 
 fn array(mut bytes: Bytes) -> Vec<Option<String>> {
-    assert_eq!((bytes.get_i32(), bytes.get_i32(), bytes.get_i32()), (1, 1, 25), "an array of texts");
-    let len = bytes.get_i32();
+    assert_eq!((bytes.get_i32(), bytes.get_i32()), (1, 1), "an array of one dimension");
+    let (element, len) = (bytes.get_i32(), bytes.get_i32());
     bytes.get_i32();
-    (0..len).map(|_| value(&mut bytes).map(text)).collect()
+    let read = |mut bytes: Bytes| match element {
+        25 => text(bytes),
+        23 => bytes.get_i32().to_string(),
+        other => panic!("an array of {other}"),
+    };
+    (0..len).map(|_| value(&mut bytes).map(read)).collect()
 }
 
 fn bind(mut body: Bytes) -> Message {

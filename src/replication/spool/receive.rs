@@ -181,7 +181,7 @@ impl Spooler {
             stream,
             chunks,
             durable: durable_seen,
-            commits: watch::Sender::new(false).subscribe(),
+            is_busy: watch::Sender::new(false).subscribe(),
             feedback: Feedback::new(start),
             progress: seen.clone(),
             interval,
