@@ -32,10 +32,20 @@ def run(command, **options):
 def program(chosen):
     """The path of the pgstream to measure: the one that was chosen, or else a release build, which is made."""
     if not chosen:
-        print("building pgstream (release)", file=sys.stderr, flush=True)
-        run(["cargo", "build", "--release", "--quiet", "--locked"], cwd=TREE)
-        chosen = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", TREE / "target")) / "release/pgstream"
+        chosen = built("pgstream")
     return pathlib.Path(chosen).absolute()
+
+
+def built(what, *options):
+    """Makes a release build; the path of the program."""
+    print(f"building {what} (release)", file=sys.stderr, flush=True)
+    run(["cargo", "build", "--release", "--quiet", "--locked", *options], cwd=TREE)
+    return pathlib.Path(os.environ.get("CARGO_TARGET_DIR", TREE / "target")) / "release" / what
+
+
+def discarder():
+    """The path of what receives a stream and discards it."""
+    return built("examples/discard", "--example", "discard")
 
 
 def add_common_options(parser):

@@ -3,21 +3,20 @@
 
 Starts its own two servers and removes them at the end. Both consumers have a slot from before the first backlog; each backlog is made while
 both are down, then drained by one and by the other, in alternating order, into a database each. A drain is timed from the command that
-starts it until the backlog's last commit is visible on the target.
+starts it until the backlog's last commit is visible on the target. Before a backlog is made, both have taken all that was there, and their
+slots begin where it begins: a walsender reads again what lies between the slot's restart position and what it sends.
 """
 
 import argparse
 import json
 import os
-import socket
 import statistics
-import struct
 import subprocess
 import sys
 import time
 
 from proxy import Distant
-from servers import Failure, Servers, load, peak_memory, processor_time, program, run, wait_for
+from servers import Failure, Servers, discarder, load, peak_memory, processor_time, program, run, wait_for
 
 SETTINGS = {
     "wal_level": "logical",
@@ -180,6 +179,7 @@ class Bench:
     def __init__(self, options, servers):
         self.options, self.servers, self.marker = options, servers, 0
         self.program = options.pgstream
+        self.discarder = options.floor and discarder()
         self.native, self.pgstream = Native(self), Pgstream(self)
 
     def set_up(self):
@@ -205,6 +205,7 @@ class Bench:
     def mark(self):
         """A last commit, by which one sees that all before it has arrived."""
         self.marker += 1
+        self.marked_after = self.servers.source.psql("bench", "SELECT pg_current_wal_insert_lsn()")
         self.servers.source.psql("bench", f"INSERT INTO marker VALUES ({self.marker})")
 
     def wait_for_marker(self, consumer):
@@ -227,6 +228,23 @@ class Bench:
         """Until nobody streams, and the slots are free again."""
         active = "SELECT count(*) FROM pg_replication_slots WHERE active"
         wait_for(lambda: self.servers.source.psql("bench", active) == "0", "the end of a stream", step=0.1)
+
+    def take_all(self):
+        """Both take what is there, until their slots need nothing of it any more."""
+        source = self.servers.source
+        self.mark()
+        for consumer in (self.native, self.pgstream):
+            consumer.start()
+            self.wait_for_marker(consumer)
+            position = source.psql("bench", "SELECT pg_current_wal_insert_lsn()")
+
+            def is_past():
+                # A slot moves by a record that each checkpoint writes.
+                source.psql("bench", "CHECKPOINT")
+                return source.psql("bench", f"SELECT bool_or(active AND restart_lsn >= '{position}') FROM pg_replication_slots") == "t"
+
+            wait_for(is_past, f"the slot of {consumer.title}", step=0.3)
+            consumer.stop()
 
     def drain(self, consumer):
         """Drains what is there: seconds, and what each process used."""
@@ -252,26 +270,10 @@ class Bench:
         return figures
 
     def discard(self):
-        """Receives the backlog from a slot of its own, in the form and the rhythm of pgstream, and looks at nothing but the last commit."""
+        """Receives the backlog from a slot of its own, by the receiving half of pgstream, which looks at nothing but the last commit."""
         begun = time.monotonic()
-        with socket.create_connection(("127.0.0.1", self.servers.source.port)) as connection:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 10)
-            parameters = b"user\0postgres\0database\0bench\0replication\0database\0application_name\0discard\0\0"
-            connection.sendall(struct.pack("!ii", 8 + len(parameters), 3 << 16) + parameters)
-            version = "'2', streaming 'on'" if int(self.servers.source.major) >= 14 else "'1'"
-            command = f"START_REPLICATION SLOT discard LOGICAL 0/0 (proto_version {version}, publication_names 'bench')\0".encode()
-            connection.sendall(b"Q" + struct.pack("!i", 4 + len(command)) + command)
-            # The marker's row: one column of text.
-            last, end = b"N" + struct.pack("!hci", 1, b"t", len(str(self.marker))) + str(self.marker).encode(), b""
-            while last not in end:
-                received = connection.recv(1 << 20)
-                if not received:
-                    raise Failure(f"the source ended the stream: {end[-300:]!r}")
-                end = end[-64:] + received
-                # As pgstream does: a source that sends to a reader who never pauses pays for each message alone.
-                if len(received) < 32 << 10:
-                    time.sleep(0.01)
-            seconds = time.monotonic() - begun
+        run([self.discarder, self.servers.source.uri("bench"), "discard", "bench", self.marked_after])
+        seconds = time.monotonic() - begun
         self.wait_until_idle()
         return seconds
 
@@ -279,11 +281,7 @@ class Bench:
         source = self.servers.source
         if backlog.before:
             source.psql("bench", *backlog.before.split("; "))
-            self.mark()
-            for consumer in (self.native, self.pgstream):
-                consumer.start()
-                self.wait_for_marker(consumer)
-                consumer.stop()
+        self.take_all()
         if self.options.floor:
             source.psql("bench", "SELECT pg_create_logical_replication_slot('discard', 'pgoutput')")
         begun = time.monotonic()
@@ -433,7 +431,7 @@ def arguments():
     parser.add_argument("--source", default="15", metavar="MAJOR", help="major of the source (15)")
     parser.add_argument("--target", default="15", metavar="MAJOR", help="major of the target (15)")
     parser.add_argument("--subscription", default="", metavar="OPTIONS", help="options of the subscription, such as \"binary = on, streaming = on\"; its defaults if left out")
-    parser.add_argument("--floor", action="store_true", help="also receive each backlog and discard it")
+    parser.add_argument("--floor", action="store_true", help="also receive each backlog by pgstream and discard it")
     parser.add_argument("--round-trip", type=float, metavar="MS", help="also drain small transactions with servers that are so far away")
     parser.add_argument("--delay", default="1000,2000", metavar="RATE,…", help="rates to measure the delay at; empty for none (1000,2000)")
     parser.add_argument("--delay-seconds", type=int, default=20, help="how long each rate is kept up (20)")
