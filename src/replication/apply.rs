@@ -90,6 +90,7 @@ struct Commit {
     changes: u64,
     /// Whether it waits for the disk.
     durable: bool,
+    sent: Instant,
 }
 
 /// A relation as the stream last described it.
@@ -124,6 +125,8 @@ pub(super) struct Applier {
     promised: Lsn,
     /// When a commit was sent last.
     committed: Instant,
+    /// The shortest time from a commit's sending to its answer: the way there and back, and little more.
+    shortest: Duration,
     /// What waits for more changes of its kind, by the relation's OID on the source, and its messages' bytes.
     pub(super) pending: HashMap<u32, Pending>,
     pub(super) gathered_bytes: usize,
@@ -188,6 +191,7 @@ impl Applier {
             underway: VecDeque::new(),
             promised: checkpoint,
             committed: Instant::now(),
+            shortest: Duration::ZERO,
             pending: HashMap::new(),
             gathered_bytes: 0,
             run: None,
@@ -254,14 +258,20 @@ impl Applier {
         !self.underway.is_empty()
     }
 
-    /// When a group may be committed though it is not full: at once while the target has next to nothing to do, or else some time after the last one; `None` when
-    /// the target is to answer first.
+    /// When a group may be committed though it is not full: at once while the target has next to nothing to do, or some time after the last one while commits
+    /// are on their way; `None` when the target is to answer first.
     pub(super) fn may_commit_at(&self) -> Option<Instant> {
-        match self.underway.len() {
-            0..FEW_UNDERWAY => Some(self.committed),
-            FEW_UNDERWAY..MOST_UNDERWAY => Some(self.committed + PACE),
-            _ => None,
+        let underway = self.underway.len();
+        match underway < FEW_UNDERWAY {
+            true => Some(self.committed),
+            false => (underway < self.most_small()).then_some(self.committed + PACE),
         }
+    }
+
+    /// How many small groups may be under way: as many as are sent while one goes there and back, and a few that the target works on.
+    fn most_small(&self) -> usize {
+        let on_their_way = self.shortest.as_micros() / PACE.as_micros();
+        usize::try_from(on_their_way).unwrap_or(MOST_UNDERWAY).saturating_add(FEW_UNDERWAY).min(MOST_UNDERWAY)
     }
 
     /// When the group is to be committed at the latest, as soon as no source transaction is half applied.
@@ -336,10 +346,11 @@ impl Applier {
         self.step("commit", Step::Commit)?;
         self.pipeline.sync();
         let (transactions, changes) = self.group.take().map_or((0, 0), |g| (g.transactions, g.changes));
-        self.underway.push_back(Some(Commit { position, transactions, changes, durable }));
         self.promised = position.end;
         self.committed = Instant::now();
-        self.is_busy.send_replace(self.underway.len() >= FEW_UNDERWAY);
+        let sent = self.committed;
+        self.underway.push_back(Some(Commit { position, transactions, changes, durable, sent }));
+        self.is_busy.send_replace(self.underway.len() >= self.most_small());
         self.send().await?;
         while self.underway.len() > MOST_UNDERWAY {
             self.answer().await?;
@@ -367,10 +378,15 @@ impl Applier {
         let Some(ended) = self.underway.pop_front() else {
             return Err(Error::connection("unexpected ReadyForQuery message from the target"));
         };
-        let busy = self.underway.len() >= FEW_UNDERWAY;
+        let busy = self.underway.len() >= self.most_small();
         self.is_busy.send_if_modified(|is_busy| std::mem::replace(is_busy, busy) != busy);
         let Some(commit) = ended else { return Ok(()) };
-        let Commit { position: Position { end, committed_at }, transactions, changes, durable } = commit;
+        let Commit { position: Position { end, committed_at }, transactions, changes, durable, sent } =
+            commit;
+        self.shortest = match (sent.elapsed(), self.shortest) {
+            (first, Duration::ZERO) => first,
+            (next, shortest) => shortest.min(next),
+        };
         self.checkpoint.send_replace(end);
         self.progress.set_applied(end, committed_at);
         if transactions > 0 {

@@ -12,8 +12,8 @@ const MOST_CHANGES: u64 = 10_000;
 const MOST_BYTES: usize = 8 << 20;
 const LONGEST: Duration = Duration::from_millis(50);
 
-/// Commits that may be under way when a small group is sent at once: while the target works on one, the next is there. Past them, small groups wait for each
-/// other, as each costs the target something; but no longer than this, as the target may be far away and idle.
+/// Commits that may be under way when a small group is sent at once: while the target works on one, the next is there. Past them, changes wait for each other, as
+/// each group costs the target something; but where the way to it takes long, a group is sent each time that this has passed.
 pub(super) const FEW_UNDERWAY: usize = 2;
 pub(super) const PACE: Duration = Duration::from_millis(1);
 
