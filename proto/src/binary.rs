@@ -50,11 +50,11 @@ pub fn append(type_oid: u32, text: &[u8], out: &mut BytesMut) -> Option<()> {
             b"f" => out.put_u8(0),
             _ => return None,
         },
-        INT2 => out.put_i16(integer(text)?.try_into().ok()?),
-        INT4 => out.put_i32(integer(text)?.try_into().ok()?),
-        INT8 => out.put_i64(integer(text)?),
-        FLOAT4 => out.put_f32(float::<f32>(text).filter(|float| float.is_finite())?),
-        FLOAT8 => out.put_f64(float::<f64>(text).filter(|float| float.is_finite())?),
+        INT2 => out.put_i16(number(text)?),
+        INT4 => out.put_i32(number(text)?),
+        INT8 => out.put_i64(number(text)?),
+        FLOAT4 => out.put_f32(number::<f32>(text).filter(|float| float.is_finite())?),
+        FLOAT8 => out.put_f64(number::<f64>(text).filter(|float| float.is_finite())?),
         DATE => {
             let (days, rest) = date(text)?;
             out.put_i32(rest.is_empty().then_some(days)?);
@@ -68,17 +68,13 @@ pub fn append(type_oid: u32, text: &[u8], out: &mut BytesMut) -> Option<()> {
     Some(())
 }
 
-fn integer(text: &[u8]) -> Option<i64> {
-    std::str::from_utf8(text).ok()?.parse().ok()
-}
-
-fn float<F: std::str::FromStr>(text: &[u8]) -> Option<F> {
+fn number<N: std::str::FromStr>(text: &[u8]) -> Option<N> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 /// Digits and nothing else.
 fn digits(text: &[u8]) -> Option<i64> {
-    text.iter().all(u8::is_ascii_digit).then(|| integer(text)).flatten()
+    text.iter().all(u8::is_ascii_digit).then(|| number(text)).flatten()
 }
 
 /// Days since 2000-01-01, and what follows; years have four digits.

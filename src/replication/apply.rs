@@ -123,10 +123,8 @@ pub(super) struct Applier {
     underway: VecDeque<Option<Commit>>,
     /// What the checkpoint says when all that is under way has committed.
     promised: Lsn,
-    /// When a commit was sent last.
-    committed: Instant,
-    /// The shortest time from a commit's sending to its answer: the way there and back, and little more.
-    shortest: Duration,
+    /// The shortest time from a commit's sending to its answer, if there was one: the way there and back, and little more.
+    shortest: Option<Duration>,
     /// What waits for more changes of its kind, by the relation's OID on the source, and its messages' bytes.
     pub(super) pending: HashMap<u32, Pending>,
     pub(super) gathered_bytes: usize,
@@ -190,8 +188,7 @@ impl Applier {
             expected: VecDeque::new(),
             underway: VecDeque::new(),
             promised: checkpoint,
-            committed: Instant::now(),
-            shortest: Duration::ZERO,
+            shortest: None,
             pending: HashMap::new(),
             gathered_bytes: 0,
             run: None,
@@ -261,17 +258,25 @@ impl Applier {
     /// When a group may be committed though it is not full: at once while the target has next to nothing to do, or some time after the last one while commits
     /// are on their way; `None` when the target is to answer first.
     pub(super) fn may_commit_at(&self) -> Option<Instant> {
-        let underway = self.underway.len();
-        match underway < FEW_UNDERWAY {
-            true => Some(self.committed),
-            false => (underway < self.most_small()).then_some(self.committed + PACE),
+        match self.underway.back() {
+            Some(Some(last)) if self.underway.len() >= FEW_UNDERWAY => {
+                (!self.has_enough()).then_some(last.sent + PACE)
+            }
+            _ => Some(Instant::now()),
         }
     }
 
-    /// How many small groups may be under way: as many as are sent while one goes there and back, and a few that the target works on.
-    fn most_small(&self) -> usize {
-        let on_their_way = self.shortest.as_micros() / PACE.as_micros();
-        usize::try_from(on_their_way).unwrap_or(MOST_UNDERWAY).saturating_add(FEW_UNDERWAY).min(MOST_UNDERWAY)
+    /// Whether so many groups are under way that small ones wait: as many as are sent while one goes there and back, and a few that the target works on.
+    fn has_enough(&self) -> bool {
+        let on_their_way = self.shortest.unwrap_or_default().as_micros() / PACE.as_micros();
+        let most = usize::try_from(on_their_way).map_or(MOST_UNDERWAY, |n| n.saturating_add(FEW_UNDERWAY));
+        self.underway.len() >= most.min(MOST_UNDERWAY)
+    }
+
+    /// Tells whether the target is busy, where that has changed.
+    fn tell_whether_busy(&self) {
+        let busy = self.has_enough();
+        self.is_busy.send_if_modified(|is_busy| std::mem::replace(is_busy, busy) != busy);
     }
 
     /// When the group is to be committed at the latest, as soon as no source transaction is half applied.
@@ -347,10 +352,9 @@ impl Applier {
         self.pipeline.sync();
         let (transactions, changes) = self.group.take().map_or((0, 0), |g| (g.transactions, g.changes));
         self.promised = position.end;
-        self.committed = Instant::now();
-        let sent = self.committed;
+        let sent = Instant::now();
         self.underway.push_back(Some(Commit { position, transactions, changes, durable, sent }));
-        self.is_busy.send_replace(self.underway.len() >= self.most_small());
+        self.tell_whether_busy();
         self.send().await?;
         while self.underway.len() > MOST_UNDERWAY {
             self.answer().await?;
@@ -378,15 +382,12 @@ impl Applier {
         let Some(ended) = self.underway.pop_front() else {
             return Err(Error::connection("unexpected ReadyForQuery message from the target"));
         };
-        let busy = self.underway.len() >= self.most_small();
-        self.is_busy.send_if_modified(|is_busy| std::mem::replace(is_busy, busy) != busy);
+        self.tell_whether_busy();
         let Some(commit) = ended else { return Ok(()) };
         let Commit { position: Position { end, committed_at }, transactions, changes, durable, sent } =
             commit;
-        self.shortest = match (sent.elapsed(), self.shortest) {
-            (first, Duration::ZERO) => first,
-            (next, shortest) => shortest.min(next),
-        };
+        let took = sent.elapsed();
+        self.shortest = Some(self.shortest.map_or(took, |shortest| shortest.min(took)));
         self.checkpoint.send_replace(end);
         self.progress.set_applied(end, committed_at);
         if transactions > 0 {

@@ -26,11 +26,11 @@ use super::batch::MOST_GATHERED_ROWS;
 use super::change::written;
 use super::feedback::Feedback;
 use super::follow;
-use super::gather::{arrays, range_of};
+use super::many::Many;
 use super::pending::{Kind, Pending};
 use super::relation::Mapped;
 use super::resume::Resume;
-use super::statement::{self, Many, Reach};
+use super::statement::Reach;
 use super::stream::{Receiver, SILENCE};
 use super::target::TriggerRole;
 use crate::catalog::target_table::{TargetColumn, TargetTable};
@@ -147,18 +147,12 @@ impl Batching {
         let Some((mapped, pending)) = self.relations.get_mut(&oid) else { return Ok(()) };
         let rows = std::mem::take(pending).into_rows();
         let out = &mut self.statements;
-        let (deleted, updated) = (mapped.key_columns().to_vec(), statement::key_first(mapped));
-        for (rows, columns, deletes) in [(&rows.deletes, deleted, true), (&rows.updates, updated, false)] {
-            if !rows.is_empty() {
-                let (keys, arrays) = (range_of(mapped, rows), arrays(mapped, rows, &columns));
-                let (count, reach) = (rows.len(), Reach::Itself);
-                let many = Many { columns: &columns, arrays: &arrays, count, keys, reach };
-                let sql = if deletes { many.delete(mapped) } else { many.update(mapped) };
-                let parameters = arrays.iter().map(|array| Some(array.bytes()));
-                frontend::parse("", &sql, &[], out)
-                    .and_then(|()| frontend::bind("", "", &[Format::Binary], parameters, &[], out))
-                    .map_err(|e| Error::failed(e.to_string()))?;
-            }
+        let deletes = (!rows.deletes.is_empty()).then(|| Many::delete(mapped, &rows.deletes, Reach::Itself));
+        let updates = (!rows.updates.is_empty()).then(|| Many::update(mapped, &rows.updates, Reach::Itself));
+        for many in deletes.into_iter().chain(updates) {
+            frontend::parse("", &many.sql, &[], out)
+                .and_then(|()| frontend::bind("", "", &[Format::Binary], many.parameters(), &[], out))
+                .map_err(|e| Error::failed(e.to_string()))?;
         }
         rows.inserts.iter().for_each(|row| text::row(written(mapped, row), out));
         self.written += out.len() as u64;

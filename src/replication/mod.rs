@@ -7,7 +7,7 @@
 //! ```text
 //! receive → decode → assemble → batch → apply → checkpoint → feedback
 //! stream    proto    assemble   batch   apply   state        durable, feedback
-//! spool              spill              ahead, gather, pending, relation, statement, filter
+//! spool              spill              ahead, gather, many, pending, relation, statement, filter
 //! ```
 //!
 //! # Positions
@@ -36,6 +36,7 @@ mod filter;
 mod follow;
 mod gather;
 mod lookup;
+mod many;
 #[doc(hidden)]
 pub mod measure;
 mod pending;

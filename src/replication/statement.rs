@@ -6,7 +6,6 @@
 use std::fmt::Write;
 
 use super::filter::PartRule;
-use super::gather::Array;
 use super::relation::{Column, Mapped};
 use crate::sql::ident;
 
@@ -166,87 +165,6 @@ fn found(relation: &Mapped, row: &Row, types: &mut Types) -> String {
     }
 }
 
-/// The columns of an UPDATE of many rows, all that are written, beginning with the key's.
-pub(super) fn key_first(relation: &Mapped) -> Vec<usize> {
-    let key = relation.key_columns();
-    let set = (0..relation.columns.len()).filter(|i| relation.columns[*i].is_some() && !key.contains(i));
-    key.iter().copied().chain(set).collect()
-}
-
-/// What one statement for many rows is made for.
-pub(super) struct Many<'a> {
-    /// The columns whose values come with it, beginning with the key's, and the values, by which the parameters are typed.
-    pub(super) columns: &'a [usize],
-    pub(super) arrays: &'a [Array],
-    /// How many rows there are.
-    pub(super) count: usize,
-    /// The first and the last of their keys, where the rows are to be found by them.
-    pub(super) keys: Option<(i64, i64)>,
-    pub(super) reach: Reach,
-}
-
-impl Many<'_> {
-    /// Updates all columns but the key's of the rows with these keys.
-    pub(super) fn update(&self, relation: &Mapped) -> String {
-        let set = self.columns.iter().enumerate().skip(relation.key_columns().len());
-        let assignments = set.filter_map(|(n, &column)| {
-            let column = relation.columns.get(column)?.as_ref()?;
-            Some(format!("{} = {}", column.name, self.value(column, n)))
-        });
-        let assignments = assignments.collect::<Vec<_>>().join(", ");
-        let (rows, joined) = (self.rows(), self.joined(relation));
-        self.reaching(format!(
-            "UPDATE ONLY {} AS t SET {assignments} FROM {rows} WHERE {joined}",
-            relation.table
-        ))
-    }
-
-    /// Deletes the rows with these keys.
-    pub(super) fn delete(&self, relation: &Mapped) -> String {
-        let (rows, joined) = (self.rows(), self.joined(relation));
-        self.reaching(format!("DELETE FROM ONLY {} AS t USING {rows} WHERE {joined}", relation.table))
-    }
-
-    fn reaching(&self, sql: String) -> String {
-        match self.reach {
-            Reach::Told => sql,
-            // Any other number is a division by zero.
-            Reach::Itself => format!(
-                "WITH reached AS ({sql} RETURNING 1) SELECT 1 / (pg_catalog.count(*) OPERATOR(pg_catalog.=) {})::integer FROM reached",
-                self.count
-            ),
-        }
-    }
-
-    /// The parameters as rows `u` of columns `c0`, `c1` … In a list of values, unlike as a table, they are not stored before they are read.
-    fn rows(&self) -> String {
-        let arrays = (0..self.columns.len()).map(|n| format!("pg_catalog.unnest(${}) AS c{n}", n + 1));
-        format!("(SELECT {}) AS u", arrays.collect::<Vec<_>>().join(", "))
-    }
-
-    /// The condition by which the rows `u`, whose first columns are the key, find theirs.
-    fn joined(&self, relation: &Mapped) -> String {
-        let columns = relation.key_columns().iter().filter_map(|&i| relation.columns.get(i)?.as_ref());
-        let conditions = columns.enumerate().map(|(n, column)| {
-            let equality = column.equality.as_deref().unwrap_or("OPERATOR(pg_catalog.=)");
-            format!("t.{} {equality} {}", column.name, self.value(column, n))
-        });
-        let range = self.keys.zip(relation.key_columns().first()).and_then(|((first, last), &key)| {
-            let name = &relation.columns.get(key)?.as_ref()?.name;
-            Some(format!("t.{name} BETWEEN {first} AND {last}"))
-        });
-        conditions.chain(range).collect::<Vec<_>>().join(" AND ")
-    }
-
-    /// Column `n` of the rows `u` as a value of `column`; its modifier and its domain take effect when it is assigned.
-    fn value(&self, column: &Column, n: usize) -> String {
-        match &column.cast {
-            Some(cast) if self.arrays.get(n).is_none_or(Array::is_texts) => format!("u.c{n}::{cast}"),
-            _ => format!("u.c{n}"),
-        }
-    }
-}
-
 /// Empties tables, all of them in one statement so that foreign keys among them don't object. Never CASCADE: the source has listed
 /// what that reached. `tables` are names as SQL writes them, and whether they are partitioned.
 pub(super) fn truncate(tables: &[(&str, bool)], restart_identity: bool) -> String {
@@ -271,15 +189,13 @@ pub(super) fn delete_ranges(table: &str, column: &str, parts: &[PartRule]) -> St
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::HashMap;
 
-    use super::super::gather::arrays;
-    use super::super::pending::tests::tuple;
     use super::super::relation::{Gather, Key};
     use super::*;
 
-    fn relation(columns: &[(&str, u32, bool)], partitioned: bool) -> Mapped {
+    pub(in super::super) fn relation(columns: &[(&str, u32, bool)], partitioned: bool) -> Mapped {
         let column = |&(name, type_oid, exact): &(&str, u32, bool)| {
             Some(Column {
                 name: format!("\"{name}\""),
@@ -376,35 +292,6 @@ mod tests {
              \"b\"::text COLLATE pg_catalog.\"C\" OPERATOR(pg_catalog.=) $2::text COLLATE pg_catalog.\"C\" AND \
              \"j\"::text COLLATE pg_catalog.\"C\" OPERATOR(pg_catalog.=) $3::text COLLATE pg_catalog.\"C\" AND \
              \"n\" IS NULL LIMIT 1)"
-        );
-    }
-
-    #[test]
-    fn many_rows_are_joined_with_their_keys() {
-        let mut table = relation(&[("a", 23, true), ("b", 25, true), ("c", 23, true)], false);
-        table.key = Key::Columns(vec![2, 0]);
-        let columns = key_first(&table);
-        assert_eq!(columns, [2, 0, 1]);
-        let rows = [tuple(&["1", "one", "3"])];
-        let values = arrays(&table, &rows, &columns);
-        let many = Many { columns: &columns, arrays: &values, count: 3, keys: None, reach: Reach::Itself };
-        assert_eq!(
-            many.update(&table),
-            "WITH reached AS (UPDATE ONLY \"s\".\"t\" AS t SET \"b\" = u.c2::text FROM \
-             (SELECT pg_catalog.unnest($1) AS c0, pg_catalog.unnest($2) AS c1, pg_catalog.unnest($3) AS c2) AS u WHERE \
-             t.\"c\" OPERATOR(pg_catalog.=) u.c0 AND t.\"a\" OPERATOR(pg_catalog.=) u.c1 RETURNING 1) \
-             SELECT 1 / (pg_catalog.count(*) OPERATOR(pg_catalog.=) 3)::integer FROM reached"
-        );
-        // A value without a binary form: all come as texts.
-        table.key = Key::Columns(vec![0]);
-        let rows = [tuple(&["1", "", ""]), tuple(&["one", "", ""])];
-        let values = arrays(&table, &rows, &[0]);
-        let keys = Some((-5, 7));
-        let many = Many { columns: &[0], arrays: &values, count: 2, keys, reach: Reach::Told };
-        assert_eq!(
-            many.delete(&table),
-            "DELETE FROM ONLY \"s\".\"t\" AS t USING (SELECT pg_catalog.unnest($1) AS c0) AS u WHERE \
-             t.\"a\" OPERATOR(pg_catalog.=) u.c0::integer AND t.\"a\" BETWEEN -5 AND 7"
         );
     }
 

@@ -42,43 +42,24 @@ impl Attempt<'_> {
             let chunk = match chunks.try_recv() {
                 Ok(chunk) => chunk,
                 Err(mpsc::error::TryRecvError::Disconnected) => return Ok(None),
-                Err(mpsc::error::TryRecvError::Empty)
-                    if applier.has_group() && !applier.is_in_transaction() =>
-                {
-                    // Far behind the source, more will come at once, and few commits do more than early ones.
-                    let due = match applier.is_behind(sent_at) {
-                        true => applier.full_at(),
-                        false => applier.may_commit_at(),
-                    };
-                    if due.is_some_and(|due| due <= Instant::now()) {
-                        applier.commit(self.stop.is_cancelled()).await?;
-                        continue;
-                    }
-                    tokio::select! {
-                        biased;
-                        answered = applier.answer(), if applier.is_underway() => {
-                            answered?;
-                            continue;
-                        }
-                        chunk = chunks.recv() => match chunk {
-                            Some(chunk) => chunk,
-                            None => return Ok(None),
-                        },
-                        () = sleep_until(due) => continue,
-                    }
-                }
                 Err(mpsc::error::TryRecvError::Empty) => {
-                    if applier.has_group() {
+                    let whole = applier.has_group() && !applier.is_in_transaction();
+                    if !whole && applier.has_group() {
                         applier.send().await?;
-                    } else if let Some(ended) = self.ended(applier).await? {
+                    } else if !whole && let Some(ended) = self.ended(applier).await? {
                         return Ok(Some(ended));
                     }
-                    let due = match applier.is_ahead() {
-                        true => Some(last_data + AHEAD_SILENCE),
-                        false => self.due(applier, idle_stored),
+                    let due = match (whole, applier.is_ahead()) {
+                        // Far behind the source, more will come at once, and few commits do more than early ones.
+                        (true, _) if applier.is_behind(sent_at) => applier.full_at(),
+                        (true, _) => applier.may_commit_at(),
+                        (false, true) => Some(last_data + AHEAD_SILENCE),
+                        (false, false) => self.due(applier, idle_stored),
                     };
                     if due.is_some_and(|due| due <= Instant::now()) {
-                        if applier.is_ahead() {
+                        if whole {
+                            applier.commit(self.stop.is_cancelled()).await?;
+                        } else if applier.is_ahead() {
                             assembler.go_back();
                             applier.go_back().await?;
                         } else {
