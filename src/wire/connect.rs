@@ -467,18 +467,7 @@ async fn log_in(config: &Config, side: Side, settings: &Settings, endpoint: Endp
     let versioned = settings.versioned(version, side, config).into_iter();
     let versioned: Vec<_> =
         versioned.map(|(name, value)| format!("SET {name} = {}", crate::sql::literal(&value))).collect();
-    if versioned.is_empty() || connection.simple(&versioned.join("; ")).await.is_ok() {
-        return Ok(connection);
-    }
-    for set in versioned {
-        if let Err(error) = connection.execute(&set).await {
-            if connection.is_broken() {
-                return Err(error);
-            }
-            // Some depend on the server's operating system, and none is needed for a right result.
-            tracing::debug!(%error, %side, "a setting of the session is left as it is");
-        }
-    }
+    connection.set(&versioned).await?;
     Ok(connection)
 }
 

@@ -51,6 +51,8 @@ pub struct Connection {
     status: TransactionStatus,
     /// An exchange was begun and hasn't reached ReadyForQuery.
     pub(super) busy: bool,
+    /// Settings that were sent behind the login and are not answered: nobody waits for that.
+    settings: usize,
 }
 
 impl std::fmt::Debug for Connection {
@@ -112,7 +114,18 @@ impl Connection {
             version,
             status: TransactionStatus::Idle,
             busy: false,
+            settings: 0,
         }
+    }
+
+    /// Sends statements that set something of the session, and doesn't wait: their answers come before that of the first exchange. Some settings depend on the
+    /// server's operating system, and none is needed for a right result, so one that is refused stays as it is.
+    pub(super) async fn set(&mut self, statements: &[String]) -> Result<()> {
+        for sql in statements {
+            self.encode(|out| frontend::query(sql, out))?;
+        }
+        self.settings += statements.len();
+        self.send().await
     }
 
     /// Which side of the migration the server is.
@@ -178,6 +191,18 @@ impl Connection {
         self.rows_until_ready().await.map_err(|e| e.with_statement(sql))
     }
 
+    /// As [`simple`](Self::simple), for several in one round trip; the rows of each.
+    ///
+    /// # Errors
+    /// Of the first that fails; the others have run as well.
+    pub async fn simple_each<const N: usize>(&mut self, statements: [&str; N]) -> Result<[Vec<Row>; N]> {
+        self.begin_exchange()?;
+        for sql in statements {
+            self.encode(|out| frontend::query(sql, out))?;
+        }
+        self.rows_of_each(statements).await
+    }
+
     /// Runs one statement by the extended protocol, with parameters in text format; the rows in text format.
     pub async fn query(&mut self, sql: &str, params: &[Option<&str>]) -> Result<Vec<Row>> {
         self.begin_exchange()?;
@@ -185,6 +210,36 @@ impl Connection {
         frontend::sync(&mut self.outbound);
         self.send().await?;
         self.rows_until_ready().await.map_err(|e| e.with_statement(sql))
+    }
+
+    /// As [`query`](Self::query), for several statements without parameters in one round trip, each a transaction of its own outside a transaction block;
+    /// the rows of each.
+    ///
+    /// # Errors
+    /// As [`simple_each`](Self::simple_each).
+    pub async fn query_each<const N: usize>(&mut self, statements: [&str; N]) -> Result<[Vec<Row>; N]> {
+        self.begin_exchange()?;
+        for sql in statements {
+            self.encode(|out| statement(sql, &[], out))?;
+            frontend::sync(&mut self.outbound);
+        }
+        self.rows_of_each(statements).await
+    }
+
+    /// Sends what is encoded, and takes the rows of each of these.
+    async fn rows_of_each<const N: usize>(&mut self, statements: [&str; N]) -> Result<[Vec<Row>; N]> {
+        self.send().await?;
+        let mut rows = [const { Vec::new() }; N];
+        let mut failed = None;
+        for (rows, sql) in rows.iter_mut().zip(statements) {
+            self.go_on();
+            match self.rows_until_ready().await.map_err(|e| e.with_statement(sql)) {
+                Ok(found) => *rows = found,
+                Err(error) if self.busy => return Err(failed.unwrap_or(error)),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        failed.map_or(Ok(rows), Err)
     }
 
     /// As [`query`](Self::query), for a statement that gives exactly one row.
@@ -364,8 +419,8 @@ impl Connection {
 
     /// The error that a server sent before it closed the socket, if one has arrived.
     fn last_words(&mut self) -> Option<Error> {
-        while let Ok(Some(frame)) = frame::split(&mut self.inbound, &Limits::SESSION) {
-            if let Ok(Message::ErrorResponse(notice)) = Message::parse(frame) {
+        while let Ok(Some(message)) = self.arrived() {
+            if let Message::ErrorResponse(notice) = message {
                 return Some(self.reported(notice));
             }
         }
@@ -395,10 +450,34 @@ impl Connection {
                 Message::NoticeResponse(_)
                 | Message::ParameterStatus { .. }
                 | Message::NotificationResponse { .. } => self.aside(message)?,
+                message if self.settings > 0 => {
+                    if let Some(message) = self.settled(message) {
+                        return Ok(Some(message));
+                    }
+                }
                 message => return Ok(Some(message)),
             }
         }
         Ok(None)
+    }
+
+    /// Takes an answer to the [settings](Self::set), and gives back what isn't one.
+    fn settled(&mut self, message: Message) -> Option<Message> {
+        match message {
+            Message::CommandComplete(_) => None,
+            Message::ReadyForQuery(_) => {
+                self.settings -= 1;
+                None
+            }
+            Message::ErrorResponse(notice) if !notice.is_fatal() => {
+                tracing::debug!(side = %self.side, "a setting of the session is left as it is: {}", notice.message());
+                None
+            }
+            message => {
+                self.settings = 0;
+                Some(message)
+            }
+        }
     }
 
     /// Takes a message that may come at any time: notices go to tracing, settings are remembered.

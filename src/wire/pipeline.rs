@@ -10,12 +10,11 @@ use std::collections::VecDeque;
 use bytes::{BufMut, BytesMut};
 use pgstream_proto::Format;
 use pgstream_proto::backend::{CommandTag, Message, TransactionStatus};
-use pgstream_proto::frame::{self, Limits};
 use pgstream_proto::frontend;
 use pgstream_proto::notice::Notice;
 
+use super::Connection;
 use super::stream::MOST_KEPT;
-use super::{Connection, violation};
 use crate::error::{Error, Result};
 
 /// How large a CopyData message grows before the next one begins, in bytes.
@@ -169,11 +168,8 @@ impl Pipeline {
     }
 
     fn take_answers(&mut self) -> Result<()> {
-        let side = self.connection.side();
-        while let Some(frame) =
-            frame::split(&mut self.connection.inbound, &Limits::SESSION).map_err(|e| violation(side, e))?
-        {
-            match Message::parse(frame).map_err(|e| violation(side, e))? {
+        while let Some(message) = self.connection.arrived()? {
+            match message {
                 Message::ParseComplete
                 | Message::BindComplete
                 | Message::CloseComplete
@@ -185,7 +181,7 @@ impl Pipeline {
                     self.connection.end_exchange(status);
                     self.answers.push_back(Answer::Ready(status));
                 }
-                message => self.connection.aside(message)?,
+                other => return Err(self.connection.unexpected(&other)),
             }
         }
         Ok(())
