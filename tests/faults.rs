@@ -239,9 +239,26 @@ fn assert_clean(source: &Database<'_>) {
     assert!(left.is_empty(), "left on the source: {left:?}");
 }
 
+/// What is there before a run that comes to the step: a run that goes well from its beginning has no need of some.
+fn prepare(source: &Database<'_>, target: &Database<'_>, step: &str) {
+    let (run, cut_at, leave) = match step {
+        "error cleared" => (copy(source, target), "state tables", Some("error = 'lost'")),
+        "cutover forgotten" => (follow(source, target), "first checkpoint", Some("cutover_lsn = '0/1'")),
+        // Only a copy that was cut short needs one.
+        "temporary slot" => (follow(source, target), "recorded parts", None),
+        _ => return,
+    };
+    let first = Fault::new(cut_at, "after", Way::Abort);
+    first.assert_met(&first.arm(run).run());
+    if let Some(leave) = leave {
+        target.execute(&format!("UPDATE pgstream.migration SET {leave}"));
+    }
+}
+
 #[test]
 fn a_copy_goes_on_from_wherever_it_stopped() {
     at_each(OF_A_COPY, |source, target, fault| {
+        prepare(source, target, fault.step);
         let stopped = fault.arm(copy(source, target)).run();
         fault.assert_met(&stopped);
         copy(source, target).run().expect_code(0);
@@ -252,6 +269,7 @@ fn a_copy_goes_on_from_wherever_it_stopped() {
 #[test]
 fn a_copy_section_by_section_goes_on_from_wherever_it_stopped() {
     at_each(OF_A_COPY, |source, target, fault| {
+        prepare(source, target, fault.step);
         let mut met = false;
         for section in ["pre-data", "data", "post-data"] {
             let take = || copy(source, target).args(["--section", section]);
@@ -268,11 +286,7 @@ fn a_copy_section_by_section_goes_on_from_wherever_it_stopped() {
 }
 
 fn goes_on_to_the_end(source: &Database<'_>, target: &Database<'_>, fault: Fault) {
-    if fault.step == "temporary slot" {
-        // Only a copy that was cut short needs one.
-        let first = Fault::new("recorded parts", "after", Way::Abort);
-        first.assert_met(&first.arm(follow(source, target)).run());
-    }
+    prepare(source, target, fault.step);
     let stopped = follow_a_while(fault.arm(follow(source, target)), source, target);
     fault.assert_met(&stopped.expect("it ended"));
     follow_a_while(follow(source, target), source, target);

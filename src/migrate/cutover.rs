@@ -31,7 +31,7 @@ use crate::progress::Progress;
 use crate::replication::{self, Primary};
 use crate::schema::Database;
 use crate::sql::{ident, qualified};
-use crate::state::{self, Migration, Phase, checkpoint};
+use crate::state::{self, Migration, Phase, Standing, checkpoint};
 use crate::wire::{Connection, Settings};
 
 /// What a cutover is asked to do.
@@ -98,10 +98,10 @@ pub async fn cutover(
     let mut primary = Primary::of(&mut source).await?;
     let work = async {
         if migration.phase < Phase::Cutover {
-            run.wait_for_lag(primary.session(&mut source), &mut target, &migration, cutover).await?;
+            run.wait_for_lag(primary.session(&mut source), &mut target, cutover).await?;
             // The application is still at work, and waits for none of it.
             run.analyze_changed(&mut target).await?;
-            run.wait_for_lag(primary.session(&mut source), &mut target, &migration, cutover).await?;
+            run.wait_for_lag(primary.session(&mut source), &mut target, cutover).await?;
         }
         run.cut(source, primary, &mut target, cutover).await
     };
@@ -121,7 +121,6 @@ impl Run<'_> {
         &self,
         source: &mut Connection,
         target: &mut Connection,
-        migration: &Migration,
         cutover: &Cutover,
     ) -> Result<()> {
         self.progress.set_phase("waiting for the target to catch up");
@@ -141,7 +140,7 @@ impl Run<'_> {
             if !running && state::try_lock(target).await? {
                 // Nobody else applies: catch up here, and leave off when it is close.
                 let enough = server::current_lsn(source).await?;
-                self.follow_to(target, migration, enough).await?;
+                self.follow_to(target, enough).await?;
                 continue;
             }
             if begun.elapsed() >= cutover.patience {
@@ -157,9 +156,10 @@ impl Run<'_> {
     }
 
     /// Applies the stream up to `end`.
-    async fn follow_to(&self, target: &mut Connection, migration: &Migration, end: Lsn) -> Result<()> {
+    async fn follow_to(&self, target: &mut Connection, end: Lsn) -> Result<()> {
         let (_until, asked) = watch::channel(Some(end));
-        match self.follow_until(target, migration, asked, self.stop).await? {
+        let standing = Standing::read(target).await?;
+        match self.begin_following(standing, asked, self.stop)?.ended().await? {
             replication::Ended::Reached(_) => Ok(()),
             replication::Ended::Stopped(_) => Err(Error::stopped()),
             replication::Ended::Recopy(_) => {
@@ -232,7 +232,7 @@ impl Run<'_> {
             session.close().await;
             Ok::<_, Error>(selected)
         };
-        let (definition, applied) = tokio::join!(definition, self.apply_the_rest(writer, target, migration));
+        let (definition, applied) = tokio::join!(definition, self.apply_the_rest(writer, target));
         applied?;
         let selected = match definition {
             Ok(selected) => selected,
@@ -256,8 +256,7 @@ impl Run<'_> {
                 plan.items.iter().filter(|item| item.kind == "MATERIALIZED VIEW DATA").collect();
             copy::apply_items(target, &refreshes, &Failures::default(), self.progress).await?;
         }
-        self.refuse_writers(primary.session(source), target, migration, cutover.make_source_read_only)
-            .await?;
+        self.refuse_writers(primary.session(source), target, cutover.make_source_read_only).await?;
         // The last moment at which the source can be given back.
         self.check_stop()?;
         Ok(plan)
@@ -291,12 +290,7 @@ impl Run<'_> {
     }
 
     /// Applies the stream up to the source's end, here or by the `migrate` that runs; the lock is ours afterwards.
-    async fn apply_the_rest(
-        &self,
-        source: &mut Connection,
-        target: &mut Connection,
-        migration: &Migration,
-    ) -> Result<()> {
+    async fn apply_the_rest(&self, source: &mut Connection, target: &mut Connection) -> Result<()> {
         self.progress.set_phase("applying the last changes");
         let end = replication::end_position(source).await?;
         state::request_cutover(target, end).await?;
@@ -314,7 +308,7 @@ impl Run<'_> {
         if checkpoint::read(target).await?.is_some_and(|checkpoint| checkpoint.applied >= end) {
             return Ok(());
         }
-        self.follow_to(target, migration, end).await
+        self.follow_to(target, end).await
     }
 
     /// Once more up to the source's end: what comes now was written by somebody who should have stopped, and would be missing on the target next time.
@@ -322,13 +316,12 @@ impl Run<'_> {
         &self,
         source: &mut Connection,
         target: &mut Connection,
-        migration: &Migration,
         made_read_only: bool,
     ) -> Result<()> {
         self.progress.set_phase("looking for writers that go on");
         let before = self.progress.stream().snapshot().changes;
         let end = replication::end_position(source).await?;
-        self.follow_to(target, migration, end).await?;
+        self.follow_to(target, end).await?;
         let late = self.progress.stream().snapshot().changes.saturating_sub(before);
         if late == 0 {
             return Ok(());

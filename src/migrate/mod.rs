@@ -48,7 +48,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
 use crate::progress::Progress;
 use crate::replication::{self, Primary};
-use crate::state::{self, Begin, Migration, Phase};
+use crate::state::{self, Begin, Migration, Phase, Standing};
 use crate::wire::{Connection, Settings};
 use database::Opened;
 pub use options::{Method, Options};
@@ -68,16 +68,23 @@ async fn run(
     stop: &CancellationToken,
 ) -> Result<Outcome> {
     let begun = Instant::now();
-    let Start { turn, mut report, target } = start;
+    let Start { turn, mut report, target, source } = start;
     progress.set_phase("connecting");
     let settings = Settings::session();
-    let (source, target) =
-        tokio::join!(Connection::connect(&options.source, Side::Source, &settings), async {
+    let (source, target) = tokio::join!(
+        async {
+            match source {
+                Some(source) => Ok(source),
+                None => Connection::connect(&options.source, Side::Source, &settings).await,
+            }
+        },
+        async {
             match target {
                 Some(target) => Ok(Opened::There(target)),
                 None => database::open(&options.target, options.create_database).await,
             }
-        });
+        }
+    );
     let (mut source, target) = (source?, target?);
     let mut target = match target {
         Opened::There(target) => target,
@@ -90,11 +97,15 @@ async fn run(
             target
         }
     };
-    let identity = catalog::server::identity(&mut source).await?;
-    let there = catalog::server::identity(&mut target).await?;
+    let (identity, there) =
+        tokio::join!(catalog::server::identity(&mut source), catalog::server::identity(&mut target));
+    let (identity, there) = (identity?, there?);
     refuse_same_database(&identity, &there)?;
     state::lock(&mut target).await?;
-    let mut migration = state::read(&mut target).await?;
+    let mut migration = match report {
+        Some(_) => state::read(&mut target).await?,
+        None => state::read_again(&mut target).await?,
+    };
     if let Some(present) = &migration {
         refuse_other_source(present, &identity)?;
         if options.restart {
@@ -222,7 +233,9 @@ impl Run<'_> {
             }
         };
         self.method = if migration.method == "copy" { Method::Copy } else { Method::Replication };
-        state::clear_error(target).await?;
+        if migration.error.is_some() {
+            state::clear_error(target).await?;
+        }
         if self.method == Method::Copy {
             self.phases(source, target, &migration, seen).await?;
             if let Some(left) = self.options.sections.left() {
@@ -238,14 +251,15 @@ impl Run<'_> {
         }
         self.leave_cutover(target, &migration).await?;
         loop {
-            let open = state::relations(target).await?.iter().any(|(_, done, all)| done < all);
-            if open || state::current(target).await?.phase < Phase::CatchUp {
+            let mut standing = Standing::read(target).await?;
+            if standing.is_open() || standing.migration.phase < Phase::CatchUp {
                 let session =
                     Connection::connect(&self.options.source, Side::Source, &Settings::session()).await?;
                 self.phases(session, target, &migration, None).await?;
+                standing = Standing::read(target).await?;
             }
             self.turn = None;
-            match self.follow(target, &migration).await? {
+            match self.follow(target, standing).await? {
                 replication::Ended::Reached(position) => {
                     self.revive(target).await?;
                     if !self.stand_still(target, position).await? {
@@ -287,7 +301,10 @@ impl Run<'_> {
             let what = "a cutover that was interrupted has left the source database read-only";
             self.progress.warn(what, Some(hint));
         }
-        state::forget_cutover(target).await
+        match migration.cutover_lsn {
+            Some(_) => state::forget_cutover(target).await,
+            None => Ok(()),
+        }
     }
 
     /// Makes sure of a session that was idle for long: a lost one is opened again, and the target's lock taken again.

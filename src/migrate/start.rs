@@ -41,6 +41,8 @@ pub(super) struct Start {
     pub(super) report: Option<Report>,
     /// A session of the target database, where that is there.
     pub(super) target: Option<Connection>,
+    /// A session of the source, for a run that resumes.
+    pub(super) source: Option<Connection>,
 }
 
 /// One of the databases that are copied at the same time.
@@ -62,18 +64,17 @@ async fn turn(options: &Options, progress: &Progress, stop: &CancellationToken) 
 async fn first_check(options: &Options, progress: &Progress, stop: &CancellationToken) -> Result<Start> {
     let turn = turn(options, progress, stop).await?;
     progress.set_phase("checking");
-    let (mut target, missing) = match database::open(&options.target, options.create_database).await? {
-        Opened::There(target) => (target, false),
-        Opened::Missing(maintenance) => (maintenance, true),
-    };
-    let begun = !missing && state::read(&mut target).await?.is_some();
+    let settings = Settings::session();
+    let (source, target) =
+        tokio::join!(Connection::connect(&options.source, Side::Source, &settings), open_target(options));
+    let (mut target, missing, begun) = target?;
     if !begun || options.restart {
         options.sections.refuse_unbegun()?;
     }
+    let mut source = source?;
     if begun {
-        return Ok(Start { turn, report: None, target: Some(target) });
+        return Ok(Start { turn, report: None, target: Some(target), source: Some(source) });
     }
-    let mut source = Connection::connect(&options.source, Side::Source, &Settings::session()).await?;
     let report = refuse(options, (&mut source, &mut target), missing, progress, stop).await?;
     source.close().await;
     let target = if missing {
@@ -82,7 +83,18 @@ async fn first_check(options: &Options, progress: &Progress, stop: &Cancellation
     } else {
         Some(target)
     };
-    Ok(Start { turn, report: Some(report), target })
+    Ok(Start { turn, report: Some(report), target, source: None })
+}
+
+/// A session of the target's server; whether the database is missing there, and whether it holds a migration.
+async fn open_target(options: &Options) -> Result<(Connection, bool, bool)> {
+    match database::open(&options.target, options.create_database).await? {
+        Opened::There(mut target) => {
+            let begun = state::read(&mut target).await?.is_some();
+            Ok((target, false, begun))
+        }
+        Opened::Missing(maintenance) => Ok((maintenance, true, false)),
+    }
 }
 
 /// Makes the same check as `pgstream check`: the error of what stands in the way, or the report, with its warnings shown. `missing` says that the

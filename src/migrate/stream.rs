@@ -6,7 +6,7 @@
 //! Order matters, and a crash anywhere in it is mended by the next run: the state tables name slot and publication before they are
 //! made; the checkpoint is written before the first part is copied. A slot without a checkpoint has nothing copied under it and is made anew.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +34,9 @@ use crate::schema::table::Table;
 use crate::schema::trigger::{Enabled, Rule, Trigger};
 use crate::schema::{Database, ObjectId};
 use crate::sql::qualified;
-use crate::state::{self, FullIdentity, Migration, Part, Phase, Relation, Split, checkpoint};
+use crate::state::{
+    self, FullIdentity, Migration, Part, Pause, Phase, Relation, Split, Standing, checkpoint,
+};
 use crate::wire::{Connection, Settings};
 
 /// How often a running migration looks whether a cutover was asked for.
@@ -165,13 +167,12 @@ impl Run<'_> {
     }
 
     /// Applies the stream until it is asked to stop, or to end for a cutover, or is in step with `--stop-when-caught-up`.
-    pub(super) async fn follow(&self, target: &mut Connection, migration: &Migration) -> Result<Ended> {
-        let now = state::current(target).await?;
-        if now.phase < Phase::CatchUp {
+    pub(super) async fn follow(&self, target: &mut Connection, standing: Standing) -> Result<Ended> {
+        if standing.migration.phase < Phase::CatchUp {
             state::set_phase(target, Phase::CatchUp).await?;
         }
         self.progress.set_phase("catching up");
-        let (until, asked) = watch::channel(end_asked_for(target, &now).await?);
+        let (until, asked) = watch::channel(end_asked_for(&standing.migration, standing.pause));
         let enough = self.stop.child_token();
         let superseded = CancellationToken::new();
         let watcher = Watcher {
@@ -182,7 +183,7 @@ impl Run<'_> {
             own: target.pid(),
             superseded: superseded.clone(),
         };
-        let mut following = self.begin_following(target, migration, asked, &enough).await?;
+        let mut following = self.begin_following(standing, asked, &enough)?;
         let watcher = AbortOnDropHandle::new(tokio::spawn(watcher.run()));
         let ended = tokio::select! {
             ended = following.ended() => ended,
@@ -197,25 +198,14 @@ impl Run<'_> {
         ended
     }
 
-    /// Applies the stream up to what `until` says.
-    pub(super) async fn follow_until(
+    /// Begins to apply the stream, up to what `until` says.
+    pub(super) fn begin_following(
         &self,
-        target: &mut Connection,
-        migration: &Migration,
-        until: watch::Receiver<Option<Lsn>>,
-        stop: &CancellationToken,
-    ) -> Result<Ended> {
-        self.begin_following(target, migration, until, stop).await?.ended().await
-    }
-
-    async fn begin_following(
-        &self,
-        target: &mut Connection,
-        migration: &Migration,
+        standing: Standing,
         until: watch::Receiver<Option<Lsn>>,
         stop: &CancellationToken,
     ) -> Result<Following> {
-        let (slot, publication) = names(migration)?;
+        let (slot, publication) = names(&standing.migration)?;
         let options = self.options;
         let mut follow = replication::Options::new(
             options.source.clone(),
@@ -223,10 +213,11 @@ impl Run<'_> {
             slot.to_owned(),
             publication.to_owned(),
         );
+        follow.schema = main_schema(&standing.relations);
         follow.on_conflict = options.on_conflict;
         follow.spill_directory.clone_from(&options.spill_directory);
         follow.spool.clone_from(&options.spool);
-        let filter = filter(target).await?;
+        let filter = filter(standing.relations, &standing.copied);
         let progress = self.progress.stream().clone();
         Ok(Following::begin(follow, filter, until, stop.clone(), progress))
     }
@@ -315,10 +306,20 @@ pub(super) fn names(migration: &Migration) -> Result<(&str, &str)> {
         .ok_or_else(|| Error::failed("the state tables name no slot and publication for this migration"))
 }
 
+/// The schema of most of the tables.
+fn main_schema(relations: &[(Relation, u32, u32)]) -> Option<String> {
+    let mut tables = BTreeMap::<&str, usize>::new();
+    for (relation, _, _) in relations.iter().filter(|(relation, _, _)| relation.oid != state::LARGE_OBJECTS) {
+        *tables.entry(&relation.schema).or_default() += 1;
+    }
+    tables.into_iter().max_by_key(|(_, count)| *count).map(|(schema, _)| schema.to_owned())
+}
+
 /// From which commit on each relation, or each part of it, needs its changes.
-async fn filter(target: &mut Connection) -> Result<Filter> {
+fn filter(relations: Vec<(Relation, u32, u32)>, copied: &HashMap<u32, Vec<(Part, Lsn)>>) -> Filter {
     let mut rules = HashMap::new();
-    for (relation, parts) in state::snapshots(target).await? {
+    for (relation, _, _) in relations {
+        let parts = copied.get(&relation.oid).map_or(&[][..], Vec::as_slice);
         let latest = parts.iter().map(|(_, lsn)| *lsn).max().unwrap_or(Lsn::INVALID);
         let rule = match relation.split {
             Split::Key(column) if parts.iter().any(|(_, lsn)| *lsn != latest) => SnapshotRule::Parts {
@@ -332,7 +333,7 @@ async fn filter(target: &mut Connection) -> Result<Filter> {
         };
         rules.insert(relation.oid, rule);
     }
-    Ok(Filter::new(rules))
+    Filter::new(rules)
 }
 
 /// Watches a stream: keeps the target for the run when its server has restarted, records when it is in step, and hands on what a cutover asks for.
@@ -368,7 +369,7 @@ impl Watcher {
                 self.superseded.cancel();
             }
             let migration = state::current(&mut target).await?;
-            let until = end_asked_for(&mut target, &migration).await?;
+            let until = end_asked_for(&migration, state::pause(&mut target).await?);
             self.until.send_if_modified(|now| std::mem::replace(now, until) != until);
             let stream = self.progress.stream().snapshot();
             let lag = stream.source.0.saturating_sub(stream.applied.0);
@@ -395,9 +396,6 @@ impl Watcher {
 }
 
 /// Where somebody wants the stream to end: a cutover, or for a while a comparison.
-async fn end_asked_for(target: &mut Connection, now: &Migration) -> Result<Option<Lsn>> {
-    if now.cutover_lsn.is_some() {
-        return Ok(now.cutover_lsn);
-    }
-    Ok(state::pause(target).await?.map(|pause| pause.wanted))
+fn end_asked_for(migration: &Migration, pause: Option<Pause>) -> Option<Lsn> {
+    migration.cutover_lsn.or(pause.map(|pause| pause.wanted))
 }

@@ -145,7 +145,7 @@ pub(super) struct Applier {
 /// What an applier is made of.
 pub(super) struct Parts {
     pub(super) target: Connection,
-    pub(super) lookup: Connection,
+    pub(super) lookup: Lookup,
     pub(super) role: TriggerRole,
     pub(super) on_conflict: OnConflict,
     pub(super) filter: Filter,
@@ -175,7 +175,7 @@ impl Applier {
         let checkpoint = *parts.checkpoint.borrow();
         Ok(Applier {
             pipeline,
-            lookup: Lookup::new(parts.lookup),
+            lookup: parts.lookup,
             role: parts.role,
             on_conflict: parts.on_conflict,
             filter: parts.filter,

@@ -23,21 +23,17 @@ const WRITE: &str = "SELECT pg_catalog.pg_logical_emit_message(true, 'pgstream',
 /// The session, and where positions come from and go to.
 #[derive(Debug)]
 pub(super) struct Flusher {
-    session: Connection,
-    committed: watch::Receiver<Lsn>,
-    durable: watch::Sender<Lsn>,
+    pub(super) session: Connection,
+    pub(super) committed: watch::Receiver<Lsn>,
+    pub(super) durable: watch::Sender<Lsn>,
 }
 
 impl Flusher {
-    /// Opens the session.
-    pub(super) async fn open(
-        target: &Config,
-        committed: watch::Receiver<Lsn>,
-        durable: watch::Sender<Lsn>,
-    ) -> Result<Flusher> {
+    /// Opens its session.
+    pub(super) async fn open(target: &Config) -> Result<Connection> {
         let mut session = Connection::connect(target, Side::Target, &Settings::session()).await?;
         session.execute("SET synchronous_commit = on").await?;
-        Ok(Flusher { session, committed, durable })
+        Ok(session)
     }
 
     /// Works until the applier is gone.

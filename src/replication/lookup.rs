@@ -41,6 +41,19 @@ impl Lookup {
         Lookup { session, ahead: HashMap::new(), next: FEW, last: Instant::now() }
     }
 
+    /// Reads the first tables of a schema before any is asked for: where it has few, all of them.
+    pub(super) async fn read_ahead(&mut self, schema: &str) -> Result<()> {
+        self.read(schema, "").await
+    }
+
+    async fn read(&mut self, schema: &str, first: &str) -> Result<()> {
+        let now = Instant::now();
+        for (name, table) in read_target_tables(&mut self.session, schema, first, self.next).await? {
+            self.ahead.insert((schema.to_owned(), name), (now, table));
+        }
+        Ok(())
+    }
+
     /// The table `schema.name`, as it is or was some seconds ago; `None` when there is none.
     pub(super) async fn table(&mut self, schema: &str, name: &str) -> Result<Option<TargetTable>> {
         let named = (schema.to_owned(), name.to_owned());
@@ -53,12 +66,9 @@ impl Lookup {
             self.next = FEW;
         }
         self.ahead.retain(|_, (read, _)| read.elapsed() < FRESH);
-        let now = Instant::now();
-        for (name, table) in read_target_tables(&mut self.session, schema, name, self.next).await? {
-            self.ahead.insert((schema.to_owned(), name), (now, table));
-        }
+        self.read(schema, name).await?;
         self.next = MANY.min(self.next * 4);
-        self.last = now;
+        self.last = Instant::now();
         Ok(self.ahead.remove(&named).map(|(_, table)| table))
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pgstream_proto::lsn::Lsn;
 
-use super::slot::{SlotState, SystemIdentity, identify_system, lsn};
+use super::slot::{IDENTIFY_SYSTEM, SlotState, SystemIdentity, lsn};
 use crate::error::{Error, Result};
 use crate::sql::literal;
 use crate::state::checkpoint::Checkpoint;
@@ -48,15 +48,6 @@ pub(super) async fn check(
 ) -> Result<Resumable> {
     let Resume { slot, publication, streaming } = *resume;
     let start = checkpoint.applied;
-    let identity = identify_system(source).await?;
-    if identity.system_identifier != checkpoint.system_identifier {
-        return Err(Error::failed("the source is not the server that the copy was made from").with_detail(
-            format!(
-                "Its system identifier is {}; the checkpoint on the target is of {}.",
-                identity.system_identifier, checkpoint.system_identifier
-            ),
-        ));
-    }
     // A source may be far away: all of it in one round trip.
     let sql = format!(
         "SELECT pg_catalog.pg_is_in_recovery(), \
@@ -68,7 +59,16 @@ pub(super) async fn check(
         literal(slot),
         literal(publication),
     );
-    let rows = source.simple(&sql).await?;
+    let [system, rows] = source.simple_each([IDENTIFY_SYSTEM, &sql]).await?;
+    let identity = SystemIdentity::of(&system)?;
+    if identity.system_identifier != checkpoint.system_identifier {
+        return Err(Error::failed("the source is not the server that the copy was made from").with_detail(
+            format!(
+                "Its system identifier is {}; the checkpoint on the target is of {}.",
+                identity.system_identifier, checkpoint.system_identifier
+            ),
+        ));
+    }
     let row = rows.first().ok_or_else(|| Error::failed("the source did not describe its slot"))?;
     if row.is_true(0) && source.config().primary.is_none() {
         // During a failover, it may be the primary in a moment.

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::config::{Config, Side};
 use crate::error::{Error, Result};
 use crate::sql::{ident, literal};
-use crate::wire::{Connection, Settings};
+use crate::wire::{Connection, Row, Settings};
 
 /// The name of slot and publication for a migration into the database `database` of the cluster with this system identifier: the same on every run and from
 /// every host, and another for every target.
@@ -36,13 +36,21 @@ pub struct SystemIdentity {
 
 /// Who the server is; `connection` is one for replication.
 pub async fn identify_system(connection: &mut Connection) -> Result<SystemIdentity> {
-    let rows = connection.simple("IDENTIFY_SYSTEM").await?;
-    let row = rows.first().ok_or_else(|| Error::failed("the source did not answer IDENTIFY_SYSTEM"))?;
-    Ok(SystemIdentity {
-        system_identifier: row.value(0)?,
-        timeline: row.value(1)?,
-        position: lsn(&row.value::<String>(2)?)?,
-    })
+    SystemIdentity::of(&connection.simple(IDENTIFY_SYSTEM).await?)
+}
+
+pub(super) const IDENTIFY_SYSTEM: &str = "IDENTIFY_SYSTEM";
+
+impl SystemIdentity {
+    /// What [`IDENTIFY_SYSTEM`] has answered.
+    pub(super) fn of(rows: &[Row]) -> Result<SystemIdentity> {
+        let row = rows.first().ok_or_else(|| Error::failed("the source did not answer IDENTIFY_SYSTEM"))?;
+        Ok(SystemIdentity {
+            system_identifier: row.value(0)?,
+            timeline: row.value(1)?,
+            position: lsn(&row.value::<String>(2)?)?,
+        })
+    }
 }
 
 pub(super) fn lsn(text: &str) -> Result<Lsn> {

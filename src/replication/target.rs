@@ -21,7 +21,15 @@ pub enum TriggerRole {
 /// Silences triggers and foreign keys in this session by whichever route is permitted: the setting itself (superusers, and since PostgreSQL 15
 /// whoever was granted it), or the function of the extension aiven_extras.
 pub async fn silence_triggers(target: &mut Connection) -> Result<TriggerRole> {
-    match target.execute("SET session_replication_role = replica").await {
+    let silenced = target.execute(SILENCE).await;
+    role(target, silenced).await
+}
+
+const SILENCE: &str = "SET session_replication_role = replica";
+
+/// What became of [`SILENCE`]; where it isn't permitted, the other route is tried.
+async fn role(target: &mut Connection, silenced: Result<()>) -> Result<TriggerRole> {
+    match silenced {
         Ok(()) => return Ok(TriggerRole::Replica),
         Err(error) if error.sqlstate().is_some_and(|s| s.class() == "42") => {}
         Err(error) => return Err(error),
@@ -46,11 +54,12 @@ pub(super) const BY_RANGE: &str = "SELECT pg_catalog.set_config('enable_nestloop
 /// Opens the session.
 pub(super) async fn open(config: &Config, settings: &Settings) -> Result<(Connection, TriggerRole)> {
     let mut target = Connection::connect(config, Side::Target, settings).await?;
-    state::join_run(&mut target).await?;
+    let joins = state::joins_run();
     // A table that was empty when a statement was planned may have grown by the time it runs: never read it whole for the sake of a plan made
     // then, if there is an index.
     // Rows that come together find theirs by the index, too: see BY_KEY.
     let mut statements = vec![
+        joins.as_str(),
         "SET synchronous_commit = off",
         "SET enable_seqscan = off",
         "SET enable_hashjoin = off",
@@ -59,7 +68,12 @@ pub(super) async fn open(config: &Config, settings: &Settings) -> Result<(Connec
     if target.version() >= 120_000 {
         statements.push("SET plan_cache_mode = force_generic_plan");
     }
-    target.pipeline(&statements).await?;
-    let role = silence_triggers(&mut target).await?;
+    statements.push(SILENCE);
+    let mut outcomes = target.each(&statements).await?;
+    let silenced = outcomes.pop().flatten().map_or(Ok(()), Err);
+    if let Some(error) = outcomes.into_iter().flatten().next() {
+        return Err(error);
+    }
+    let role = role(&mut target, silenced).await?;
     Ok((target, role))
 }

@@ -8,9 +8,10 @@
 
 use pgstream_proto::lsn::Lsn;
 
+use super::spool::{self, Spool};
 use crate::error::{Error, Result};
 use crate::sql::literal;
-use crate::wire::Connection;
+use crate::wire::{Connection, Row};
 
 /// Up to where the target holds every change of the source.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,13 +72,27 @@ pub async fn read(target: &mut Connection) -> Result<Option<Checkpoint>> {
     if !there {
         return Ok(None);
     }
-    let rows = target
-        .query(
-            "SELECT system_identifier, timeline, slot, applied, source_committed_at, updated_at FROM pgstream.checkpoint \
-             ORDER BY generation DESC LIMIT 1",
-            &[],
-        )
-        .await?;
+    of(&target.query(ROW, &[]).await?)
+}
+
+/// As [`read`], with the spool that is to be applied first, if there is one: in one round trip, for who goes on with a stream.
+pub async fn read_with_spool(target: &mut Connection) -> Result<Option<(Checkpoint, Option<Spool>)>> {
+    let [rows, spooled] = match target.query_each([ROW, spool::THERE]).await {
+        Ok(found) => found,
+        Err(error) if error.sqlstate().is_some_and(|s| s.as_str() == "42P01") => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let Some(checkpoint) = of(&rows)? else { return Ok(None) };
+    let spooled = spooled.first().is_some_and(|row| row.is_true(0));
+    let spool = if spooled { spool::row(target).await? } else { None };
+    Ok(Some((checkpoint, spool)))
+}
+
+const ROW: &str = "SELECT system_identifier, timeline, slot, applied, source_committed_at, updated_at FROM pgstream.checkpoint \
+     ORDER BY generation DESC LIMIT 1";
+
+/// What [`ROW`] has found.
+fn of(rows: &[Row]) -> Result<Option<Checkpoint>> {
     let Some(row) = rows.first() else { return Ok(None) };
     Ok(Some(Checkpoint {
         system_identifier: row.value(0)?,

@@ -109,24 +109,26 @@ pub async fn keep(target: &mut Connection, own: u32) -> Result<bool> {
 
 /// Makes this session known as one that works for the run which holds the target.
 pub async fn join_run(target: &mut Connection) -> Result<()> {
-    let key = worker_key().to_string();
-    target.query("SELECT pg_catalog.pg_advisory_lock_shared($1)", &[Some(&key)]).await.map(drop)
+    target.query(&joins_run(), &[]).await.map(drop)
 }
 
-/// Ends the sessions of workers whose run is gone, and waits until what they did is committed or undone.
-pub(super) async fn end_workers(target: &mut Connection) -> Result<()> {
+/// The statement by which a session [joins a run](join_run).
+pub fn joins_run() -> String {
+    format!("SELECT pg_catalog.pg_advisory_lock_shared({})", worker_key())
+}
+
+/// Ends the sessions of workers whose run is gone, and waits until what they did is committed or undone. `look`, an expression, is told then.
+pub(super) async fn end_workers(target: &mut Connection, look: &str) -> Result<bool> {
     let begun = Instant::now();
     let text = worker_key().to_string();
+    // Had and let go at once: nobody else is there.
+    let sql = format!(
+        "SELECT CASE WHEN pg_catalog.pg_try_advisory_lock($1) THEN pg_catalog.pg_advisory_unlock($1) ELSE false END, {look}"
+    );
     loop {
-        // Had and let go at once: nobody else is there.
-        let row = target
-            .query_one(
-                "SELECT CASE WHEN pg_catalog.pg_try_advisory_lock($1) THEN pg_catalog.pg_advisory_unlock($1) ELSE false END",
-                &[Some(&text)],
-            )
-            .await?;
+        let row = target.query_one(&sql, &[Some(&text)]).await?;
         if row.is_true(0) {
-            return Ok(());
+            return Ok(row.is_true(1));
         }
         let left = holders(target, worker_key()).await?;
         if begun.elapsed() >= FENCE {

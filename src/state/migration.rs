@@ -10,7 +10,7 @@ use crate::ddl;
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::schema::table::{ReplicaIdentity, Table};
-use crate::wire::Connection;
+use crate::wire::{Connection, Row};
 
 /// Version of the state tables; a run refuses tables of another format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,27 +120,53 @@ pub async fn read(target: &mut Connection) -> Result<Option<Migration>> {
     if ours { row(target).await } else { Ok(None) }
 }
 
+/// As [`read`], where there was one a moment ago: in one round trip.
+///
+/// # Errors
+/// As [`read`].
+pub async fn read_again(target: &mut Connection) -> Result<Option<Migration>> {
+    match row(target).await {
+        // Somebody has cleaned up.
+        Err(error) if error.sqlstate().is_some_and(|s| matches!(s.as_str(), "42P01" | "3F000")) => {
+            read(target).await
+        }
+        migration => migration,
+    }
+}
+
 /// The target's migration, for who knows that there is one: in one round trip.
 ///
 /// # Errors
 /// It is gone; tables of another format.
 pub async fn current(target: &mut Connection) -> Result<Migration> {
-    row(target).await?.ok_or_else(|| Error::failed("the state tables on the target are empty"))
+    expected(row(target).await?)
 }
 
+/// The migration of a target that has one.
+pub(super) fn expected(migration: Option<Migration>) -> Result<Migration> {
+    migration.ok_or_else(|| Error::failed("the state tables on the target are empty"))
+}
+
+/// The row of the migration.
+pub(super) const ROW: &str = "SELECT format, source_system_identifier, source_database, method, phase, error, slot, publication, \
+            started_at::text, updated_at::text, finished_at::text, \
+            extract(epoch FROM coalesce(finished_at, pg_catalog.clock_timestamp()) - started_at)::float8, \
+            cutover_lsn, source_read_only, coalesce(options->>'fallback', '[]'), options->>'content' \
+     FROM pgstream.migration";
+
 async fn row(target: &mut Connection) -> Result<Option<Migration>> {
-    let database = target.config().dbname.clone();
-    let rows = target
-        .query(
-            "SELECT format, source_system_identifier, source_database, method, phase, error, slot, publication, \
-                    started_at::text, updated_at::text, finished_at::text, \
-                    extract(epoch FROM coalesce(finished_at, pg_catalog.clock_timestamp()) - started_at)::float8, \
-                    cutover_lsn, source_read_only, coalesce(options->>'fallback', '[]'), options->>'content' \
-             FROM pgstream.migration",
-            &[],
-        )
-        .await
-        .map_err(|e| e.context(format!("could not read pgstream's state in target database \"{database}\"")))?;
+    let rows = target.query(ROW, &[]).await.map_err(|e| could_not_read(target, e))?;
+    of(target, &rows)
+}
+
+pub(super) fn could_not_read(target: &Connection, error: Error) -> Error {
+    error
+        .context(format!("could not read pgstream's state in target database \"{}\"", target.config().dbname))
+}
+
+/// What [`ROW`] has found.
+pub(super) fn of(target: &Connection, rows: &[Row]) -> Result<Option<Migration>> {
+    let database = &target.config().dbname;
     let Some(row) = rows.first() else { return Ok(None) };
     let format: i32 = row.value(0)?;
     if format != Format::CURRENT {

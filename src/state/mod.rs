@@ -33,19 +33,23 @@ pub use item::{
     ItemOutcome, ItemState, fingerprint, forget_omission, items, omissions, omit, record_done, record_item,
     record_omission,
 };
-pub use lock::{end_lost_session, join_run, keep, lock, lock_cutover, lock_holder, try_lock};
+pub use lock::{end_lost_session, join_run, joins_run, keep, lock, lock_cutover, lock_holder, try_lock};
 pub use migration::{
     Begin, Format, FullIdentity, Migration, Phase, clear_error, create, current, drop_schema, forget_cutover,
-    forget_full_identity, full_identities, read, record_error, record_full_identity, request_cutover,
-    set_content, set_phase, set_source_read_only, settle,
+    forget_full_identity, full_identities, read, read_again, record_error, record_full_identity,
+    request_cutover, set_content, set_phase, set_source_read_only, settle,
 };
 pub use offer::{Offer, offer, offered, withdraw};
 pub use part::{
     LARGE_OBJECTS, Part, PartProgress, Relation, Split, add_relation, claim, finish_part, forget_relation,
-    part_progress, pending_parts, relations, rename_relation, reset_relation, snapshots,
+    part_progress, pending_parts, relations, rename_relation, reset_relation,
 };
 pub use pause::{Pause, end_pause, pause, record_pause, request_pause};
 pub use rate::{Recent, recent_parts};
+
+use std::collections::HashMap;
+
+use pgstream_proto::lsn::Lsn;
 
 use crate::error::Result;
 use crate::wire::Connection;
@@ -117,6 +121,43 @@ const TABLES: &[&str] = &[
         reason text NOT NULL,
         PRIMARY KEY (kind, name))",
 ];
+
+/// All that a run looks at before it follows the source.
+#[derive(Debug)]
+pub struct Standing {
+    /// The migration.
+    pub migration: Migration,
+    /// Every recorded relation with how many of its parts are done and how many there are.
+    pub relations: Vec<(Relation, u32, u32)>,
+    /// The parts that are copied, by relation, each with the position of the snapshot that it was copied under.
+    pub copied: HashMap<u32, Vec<(Part, Lsn)>>,
+    /// The pause that is asked for.
+    pub pause: Option<Pause>,
+}
+
+impl Standing {
+    /// Reads it, as a rule in one round trip.
+    ///
+    /// # Errors
+    /// As [`current`].
+    pub async fn read(target: &mut Connection) -> Result<Standing> {
+        let statements = [migration::ROW, part::RELATIONS, part::COPIED, pause::ROW];
+        let found = target.query_each(statements).await;
+        let [migration, relations, copied, paused] =
+            found.map_err(|e| migration::could_not_read(target, e))?;
+        Ok(Standing {
+            migration: migration::expected(migration::of(target, &migration)?)?,
+            relations: part::relations_of(&relations)?,
+            copied: part::copied_of(&copied)?,
+            pause: pause::of(target, &paused).await?,
+        })
+    }
+
+    /// Whether rows are still to be copied.
+    pub fn is_open(&self) -> bool {
+        self.relations.iter().any(|(_, done, all)| done < all)
+    }
+}
 
 /// Whether a schema of our name is in the target, and whether it is ours.
 pub(crate) async fn schema_exists(target: &mut Connection) -> Result<(bool, bool)> {

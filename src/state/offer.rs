@@ -31,8 +31,8 @@ const TABLE: &str = "CREATE TABLE IF NOT EXISTS pgstream.snapshot (
         lsn pg_lsn NOT NULL,
         offered_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp())";
 
-/// Where [`TABLE`] is there; targets of older programs don't have it.
-const THERE: &str = "SELECT pg_catalog.to_regclass('pgstream.snapshot') IS NOT NULL";
+/// Whether [`TABLE`] is there; targets of older programs don't have it.
+const THERE: &str = "pg_catalog.to_regclass('pgstream.snapshot') IS NOT NULL";
 
 /// How long a worker of an earlier run that claims a part at this very moment is let alone.
 const MOMENT: &str = "SET LOCAL lock_timeout = '1s'";
@@ -52,7 +52,7 @@ pub async fn offer(target: &mut Connection, snapshot: &str, lsn: Lsn) -> Result<
 
 /// What is offered, if anything.
 pub async fn offered(target: &mut Connection) -> Result<Option<Offer>> {
-    if !target.query_one(THERE, &[]).await?.is_true(0) {
+    if !target.query_one(&format!("SELECT {THERE}"), &[]).await?.is_true(0) {
         return Ok(None);
     }
     let rows = target.query("SELECT run, name, lsn FROM pgstream.snapshot", &[]).await?;
@@ -79,8 +79,7 @@ async fn take_back(target: &mut Connection) -> Result<()> {
 pub(super) async fn end_earlier(target: &mut Connection) -> Result<()> {
     let begun = Instant::now();
     loop {
-        end_workers(target).await?;
-        if !target.query_one(THERE, &[]).await?.is_true(0) {
+        if !end_workers(target, THERE).await? {
             return Ok(());
         }
         match withdraw(target).await {

@@ -135,14 +135,16 @@ pub fn forget_relation(relation: u32) -> Vec<String> {
 
 /// Every recorded relation with how many of its parts are done and how many there are.
 pub async fn relations(target: &mut Connection) -> Result<Vec<(Relation, u32, u32)>> {
-    let rows = target
-        .query(
-            "SELECT r.oid, r.schema_name, r.table_name, r.split, r.split_column, r.bytes, r.rows_estimate, \
-                    count(*) FILTER (WHERE p.state = 'done'), count(p.relation) \
-             FROM pgstream.relation r LEFT JOIN pgstream.part p ON p.relation = r.oid GROUP BY r.oid ORDER BY r.oid",
-            &[],
-        )
-        .await?;
+    relations_of(&target.query(RELATIONS, &[]).await?)
+}
+
+/// The relations with their parts.
+pub(super) const RELATIONS: &str = "SELECT r.oid, r.schema_name, r.table_name, r.split, r.split_column, r.bytes, r.rows_estimate, \
+            count(*) FILTER (WHERE p.state = 'done'), count(p.relation) \
+     FROM pgstream.relation r LEFT JOIN pgstream.part p ON p.relation = r.oid GROUP BY r.oid ORDER BY r.oid";
+
+/// What [`RELATIONS`] has found.
+pub(super) fn relations_of(rows: &[Row]) -> Result<Vec<(Relation, u32, u32)>> {
     rows.iter()
         .map(|row| {
             let split = match (row.text(3), row.optional::<String>(4)?) {
@@ -229,28 +231,19 @@ pub async fn rename_relation(target: &mut Connection, oid: u32, schema: &str, na
     Ok(!fault::step("relation renamed", target.query(sql, &values)).await?.is_empty())
 }
 
-/// Every relation with its finished parts and the snapshot that each was copied under.
-pub async fn snapshots(target: &mut Connection) -> Result<Vec<(Relation, Vec<(Part, Lsn)>)>> {
-    let rows = target
-        .query(
-            "SELECT relation, number, lower_bound, upper_bound, bytes, snapshot_lsn FROM pgstream.part \
-             WHERE state = 'done' ORDER BY relation, number",
-            &[],
-        )
-        .await?;
+/// The parts that are copied.
+pub(super) const COPIED: &str = "SELECT relation, number, lower_bound, upper_bound, bytes, snapshot_lsn FROM pgstream.part \
+     WHERE state = 'done' ORDER BY relation, number";
+
+/// What [`COPIED`] has found, by relation, each part with the position of the snapshot that it was copied under.
+pub(super) fn copied_of(rows: &[Row]) -> Result<HashMap<u32, Vec<(Part, Lsn)>>> {
     let mut parts: HashMap<u32, Vec<(Part, Lsn)>> = HashMap::new();
-    for row in &rows {
+    for row in rows {
         let part = part(row)?;
         let lsn = row.value::<String>(5)?.parse().map_err(|e| Error::failed(format!("{e}")))?;
         parts.entry(part.relation).or_default().push((part, lsn));
     }
-    let relations = relations(target).await?.into_iter();
-    Ok(relations
-        .map(|(relation, _, _)| {
-            let parts = parts.remove(&relation.oid).unwrap_or_default();
-            (relation, parts)
-        })
-        .collect())
+    Ok(parts)
 }
 
 /// The progress of every relation, largest first.

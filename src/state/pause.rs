@@ -8,7 +8,7 @@ use pgstream_proto::lsn::Lsn;
 use super::lock::is_held;
 use crate::error::{Error, Result};
 use crate::fault;
-use crate::wire::Connection;
+use crate::wire::{Connection, Row};
 
 /// A pause that somebody asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +26,15 @@ fn key() -> i64 {
 
 /// The pause that is asked for; `None` where nobody wants it any more.
 pub async fn pause(target: &mut Connection) -> Result<Option<Pause>> {
-    let rows = target.query("SELECT wanted, reached FROM pgstream.pause", &[]).await?;
+    let rows = target.query(ROW, &[]).await?;
+    of(target, &rows).await
+}
+
+/// The row of a pause, which whoever asked for it may have left behind.
+pub(super) const ROW: &str = "SELECT wanted, reached FROM pgstream.pause";
+
+/// What [`ROW`] has found, if it is still wanted.
+pub(super) async fn of(target: &mut Connection, rows: &[Row]) -> Result<Option<Pause>> {
     let Some(row) = rows.first() else { return Ok(None) };
     if !is_held(target, key()).await? {
         return Ok(None);

@@ -35,10 +35,13 @@ const TABLE: &str = "CREATE TABLE IF NOT EXISTS pgstream.spool (
 
 /// The spool, or `None` where there has been none.
 pub async fn read(target: &mut Connection) -> Result<Option<Spool>> {
-    let there = "SELECT pg_catalog.to_regclass('pgstream.spool') IS NOT NULL";
-    if !target.query_one(there, &[]).await?.is_true(0) {
-        return Ok(None);
-    }
+    if target.query_one(THERE, &[]).await?.is_true(0) { row(target).await } else { Ok(None) }
+}
+
+/// Where [`TABLE`] is there.
+pub(super) const THERE: &str = "SELECT pg_catalog.to_regclass('pgstream.spool') IS NOT NULL";
+
+pub(super) async fn row(target: &mut Connection) -> Result<Option<Spool>> {
     let sql = "SELECT id, host, directory, held_from, held_to FROM pgstream.spool";
     let rows = target.query(sql, &[]).await?;
     let Some(row) = rows.first() else { return Ok(None) };

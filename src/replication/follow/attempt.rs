@@ -23,6 +23,7 @@ use crate::replication::durable::Flusher;
 use crate::replication::failure::{self, Halt};
 use crate::replication::feedback::Feedback;
 use crate::replication::filter::Filter;
+use crate::replication::lookup::Lookup;
 use crate::replication::resume::{self, Resumable, Resume};
 use crate::replication::slot;
 use crate::replication::spool::{self, Drain};
@@ -51,28 +52,53 @@ pub(super) struct Attempt<'a> {
     pub(super) silence: Duration,
 }
 
-/// The session that changes are applied in, one to look things up in, and whether triggers are silent in the first.
-type Sessions = (Connection, Connection, TriggerRole);
+/// The sessions of the target.
+struct Sessions {
+    /// The one that changes are applied in, and whether triggers are silent in it.
+    session: Connection,
+    role: TriggerRole,
+    /// One to look things up in.
+    lookup: Lookup,
+    /// One that makes commits durable.
+    flusher: Connection,
+}
 
 impl Attempt<'_> {
     /// `None` when what there was to apply is applied and was in the spool.
     pub(super) async fn run(mut self) -> Result<Option<Ended>, Halt> {
         let options = self.options;
+        // It may be far away, and is not needed before the target has told where to go on; perhaps not even then.
+        let source = options.source.clone();
+        let source = self
+            .tasks
+            .spawn(async move { Connection::connect(&source, Side::Source, &Settings::replication()).await });
+        let source = AbortOnDropHandle::new(source);
         let settings = Settings::session();
-        let (mut session, role) = target::open(&options.target, &settings).await?;
+        let (opened, lookup, flusher) = tokio::try_join!(
+            target::open(&options.target, &settings),
+            Connection::connect(&options.target, Side::Target, &settings),
+            Flusher::open(&options.target),
+        )?;
+        let (mut session, role) = opened;
         if let Some(lost) = *self.session {
             state::end_lost_session(&mut session, lost).await?;
         }
         *self.session = Some(session.pid());
-        let lookup = Connection::connect(&options.target, Side::Target, &settings).await?;
-        let Some(checkpoint) = checkpoint::read(&mut session).await? else {
+        let Some((checkpoint, spool)) = checkpoint::read_with_spool(&mut session).await? else {
             return Err(Error::failed("the target has no checkpoint to follow the source from").into());
         };
-        let spooled =
-            spool::pending(&mut session, &options.source, &checkpoint, options.spool.as_deref()).await?;
+        let folder = options.spool.as_deref();
+        let spooled = spool::pending(&mut session, &options.source, &checkpoint, spool, folder).await?;
+        let sessions = Sessions { session, role, lookup: Lookup::new(lookup), flusher };
         match spooled {
-            Some(drain) => self.drain(drain, (session, lookup, role), &checkpoint).await,
-            None => self.receive((session, lookup, role), &checkpoint).await.map(Some),
+            Some(drain) => {
+                drop(source);
+                self.drain(drain, sessions, &checkpoint).await
+            }
+            None => {
+                let source = joined("a task of the stream", source.await)?;
+                self.receive(source, sessions, &checkpoint).await.map(Some)
+            }
         }
     }
 
@@ -84,15 +110,18 @@ impl Attempt<'_> {
         checkpoint: &Checkpoint,
     ) -> Result<Option<Ended>, Halt> {
         if drain.is_raw() {
-            sessions.0.execute(start::RAW).await?;
+            sessions.session.execute(start::RAW).await?;
         }
         // The last run may have committed without waiting for the disk.
-        fault::step("durable checkpoint", checkpoint::make_durable(&mut sessions.0, checkpoint.timeline))
-            .await?;
+        fault::step(
+            "durable checkpoint",
+            checkpoint::make_durable(&mut sessions.session, checkpoint.timeline),
+        )
+        .await?;
         let (end, version) = (drain.end(), drain.version());
         let (durable, durable_seen) = watch::channel(checkpoint.applied);
         let (chunks, received) = mpsc::channel(1024);
-        let (mut applier, _flusher) = self.applier(sessions, checkpoint.applied, durable).await?;
+        let (mut applier, _flusher) = self.applier(sessions, checkpoint.applied, durable)?;
         let assembler = self.assembler(version, checkpoint.applied);
         let reader = AbortOnDropHandle::new(self.tasks.spawn(drain.run(chunks, durable_seen)));
         let applied = self.apply(&mut applier, assembler, received).await;
@@ -115,10 +144,14 @@ impl Attempt<'_> {
     }
 
     /// Applies what the source sends from the checkpoint on.
-    async fn receive(&mut self, mut sessions: Sessions, checkpoint: &Checkpoint) -> Result<Ended, Halt> {
+    async fn receive(
+        &mut self,
+        mut source: Connection,
+        mut sessions: Sessions,
+        checkpoint: &Checkpoint,
+    ) -> Result<Ended, Halt> {
         let (options, start) = (self.options, checkpoint.applied);
-        let mut source = Connection::connect(&options.source, Side::Source, &Settings::replication()).await?;
-        start::as_is(&mut source, &mut sessions.0).await?;
+        start::as_is(&mut source, &mut sessions.session).await?;
         let version = ProtocolVersion::newest_of(source.version());
         let from = Resume {
             slot: &options.slot,
@@ -126,13 +159,23 @@ impl Attempt<'_> {
             streaming: options.streaming && version >= ProtocolVersion::V2,
         };
         let Resumable { timeline, interval } = resume::check(&mut source, &from, checkpoint).await?;
-        // The last run may have committed without waiting for the disk.
-        fault::step("durable checkpoint", checkpoint::make_durable(&mut sessions.0, timeline)).await?;
+        // The last run may have committed without waiting for the disk. To ask for a stream tells the source nothing of what is durable yet.
+        let made_durable =
+            fault::step("durable checkpoint", checkpoint::make_durable(&mut sessions.session, timeline));
         let command = start::start_command(&from, version, start);
-        let stream = CopyBoth::start(source, &command).await.map_err(|e| slot::explain(e, &options.slot))?;
+        let (stream, (), ()) = tokio::try_join!(
+            async { CopyBoth::start(source, &command).await.map_err(|e| slot::explain(e, &options.slot)) },
+            made_durable,
+            async {
+                match &options.schema {
+                    Some(schema) => sessions.lookup.read_ahead(schema).await,
+                    None => Ok(()),
+                }
+            },
+        )?;
 
         let (durable, durable_seen) = watch::channel(start);
-        let (mut applier, _flusher) = self.applier(sessions, start, durable).await?;
+        let (mut applier, _flusher) = self.applier(sessions, start, durable)?;
         let (chunks, received) = mpsc::channel(1024);
         let is_busy = applier.is_busy.subscribe();
         let finish = CancellationToken::new();
@@ -167,16 +210,16 @@ impl Attempt<'_> {
     }
 
     /// Over sessions whose checkpoint `start` is durable; with it, who makes its commits durable.
-    async fn applier(
+    fn applier(
         &self,
-        (target, lookup, role): Sessions,
+        Sessions { session: target, role, lookup, flusher }: Sessions,
         start: Lsn,
         durable: watch::Sender<Lsn>,
     ) -> Result<(Applier, AbortOnDropHandle<()>)> {
         self.progress.set_applied(start, None);
         self.progress.set_durable(start);
         let (committed, committed_seen) = watch::channel(start);
-        let flusher = Flusher::open(&self.options.target, committed_seen, durable.clone()).await?;
+        let flusher = Flusher { session: flusher, committed: committed_seen, durable: durable.clone() };
         let flusher = AbortOnDropHandle::new(self.tasks.spawn(flusher.run()));
         let applier = Applier::new(Parts {
             target,

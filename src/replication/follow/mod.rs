@@ -45,6 +45,8 @@ pub struct Options {
     pub slot: String,
     /// The publication on the source.
     pub publication: String,
+    /// The schema of most of the tables: what they are like on the target is read before their first changes come.
+    pub schema: Option<String>,
     /// What to do about an UPDATE or DELETE whose row is not on the target.
     pub on_conflict: OnConflict,
     /// Whether large transactions are received while they run, where the source can (PostgreSQL 14).
@@ -71,6 +73,7 @@ impl Options {
             target,
             slot,
             publication,
+            schema: None,
             on_conflict: OnConflict::Stop,
             streaming: true,
             memory: 8 << 20,

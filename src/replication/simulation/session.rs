@@ -287,9 +287,14 @@ impl Session {
                 self.peer.row(&[Some("0/0")]);
                 done("SELECT 1")
             }
-            Statement::Lock { shared } => {
-                let granted = world.locks.take(number(parameters, 0), self.id, *shared);
+            Statement::TryLock => {
+                let granted = world.locks.take(number(parameters, 0), self.id, false);
                 self.peer.row(&[Some(if granted { "t" } else { "f" })]);
+                done("SELECT 1")
+            }
+            Statement::ShareLock(key) => {
+                world.locks.take(*key, self.id, true);
+                self.peer.row(&[None]);
                 done("SELECT 1")
             }
             Statement::IsLockFree => {
@@ -298,7 +303,7 @@ impl Session {
                 if free {
                     world.locks.release(key, self.id);
                 }
-                self.peer.row(&[Some(if free { "t" } else { "f" })]);
+                self.peer.row(&[Some(if free { "t" } else { "f" }), Some("f")]);
                 done("SELECT 1")
             }
             Statement::LockHolders => {

@@ -20,11 +20,11 @@ pub(super) enum Statement {
     WriteLog,
     /// A question whose answer is always one row of this.
     Fixed(&'static str),
-    /// The advisory lock $1, which a session of its own has, or several share. All that share it get it at once.
-    Lock {
-        shared: bool,
-    },
-    /// Whether nobody else has the advisory lock $1.
+    /// The advisory lock $1, which a session has for itself.
+    TryLock,
+    /// The advisory lock with this key, which several share. All that want it get it at once.
+    ShareLock(i64),
+    /// Whether nobody else has the advisory lock $1, and something that never is.
     IsLockFree,
     /// Who has the advisory lock whose key's halves are $1 and $2.
     LockHolders,
@@ -125,16 +125,17 @@ pub(super) fn read(sql: &str) -> Option<Statement> {
         "SET LOCAL synchronous_commit = on" => Statement::SynchronousHere,
         "SET session_replication_role = replica" => Statement::Silence,
         "SET CONSTRAINTS ALL DEFERRED" => Statement::Setting("SET CONSTRAINTS"),
-        "SELECT pg_catalog.pg_advisory_lock_shared($1)" => Statement::Lock { shared: true },
-        "SELECT pg_catalog.pg_try_advisory_lock($1)" => Statement::Lock { shared: false },
+        "SELECT pg_catalog.pg_try_advisory_lock($1)" => Statement::TryLock,
         "SELECT pg_catalog.pg_terminate_backend($1)" => Statement::Terminate,
         _ if sql.starts_with("SELECT pg_catalog.set_config('enable_") => Statement::Fixed("on"),
         _ if sql.starts_with("SET ") => Statement::Setting("SET"),
+        _ if sql.starts_with("SELECT pg_catalog.pg_advisory_lock_shared(") => {
+            Statement::ShareLock(sql.split_once('(')?.1.strip_suffix(')')?.parse().ok()?)
+        }
         _ if sql.starts_with("SELECT CASE WHEN pg_catalog.pg_try_advisory_lock($1)") => Statement::IsLockFree,
         _ if sql.starts_with("SELECT l.pid, ") && sql.contains("'advisory'") => Statement::LockHolders,
         _ if sql.starts_with("SELECT pg_catalog.to_regclass('pgstream.checkpoint')") => Statement::Fixed("t"),
-        "SELECT pg_catalog.to_regclass('pgstream.spool') IS NOT NULL"
-        | "SELECT pg_catalog.to_regclass('pgstream.snapshot') IS NOT NULL" => Statement::Fixed("f"),
+        "SELECT pg_catalog.to_regclass('pgstream.spool') IS NOT NULL" => Statement::Fixed("f"),
         _ if sql.starts_with("SELECT FROM pg_catalog.pg_proc ") => Statement::Nothing,
         _ if sql.starts_with("SELECT system_identifier, ") => Statement::ReadCheckpoint,
         _ if sql.starts_with("UPDATE pgstream.checkpoint SET timeline = ") => Statement::TouchCheckpoint,

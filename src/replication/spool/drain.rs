@@ -42,9 +42,10 @@ pub(in crate::replication) async fn pending(
     session: &mut Connection,
     source: &Config,
     checkpoint: &Checkpoint,
+    spool: Option<Spool>,
     folder: Option<&Path>,
 ) -> Result<Option<Drain>> {
-    let Some(spool) = spool::read(session).await? else { return Ok(None) };
+    let Some(spool) = spool else { return Ok(None) };
     let identity = Identity {
         spool: spool.id.clone(),
         system_identifier: checkpoint.system_identifier.clone(),
