@@ -17,7 +17,7 @@ use crate::migrate::{Options, server, wanted};
 use crate::wire::{Connection, Settings};
 
 pub(super) async fn run(context: &Context<'_>, arguments: &Check) -> Result<Outcome> {
-    let jobs = arguments.jobs.map_or_else(args::default_jobs, usize::from);
+    let jobs = args::jobs(arguments.jobs);
     let excluded = arguments.databases.excluded()?;
     let options = Options {
         method: arguments.content.method(arguments.method)?,

@@ -14,7 +14,7 @@ use crate::progress::Progress;
 const NEXT: &str = "point the application at the target; pgstream verify compares both, pgstream cleanup removes the migration's record";
 
 pub(super) async fn run(context: &Context<'_>, arguments: &Cutover) -> Result<Outcome> {
-    let jobs = arguments.jobs.map_or_else(args::default_jobs, usize::from);
+    let jobs = args::jobs(arguments.jobs);
     let options = base(context, &arguments.content, &arguments.databases, jobs)?;
     let options = Options { method: Method::Replication, ..arguments.replication.apply(options) };
     let asked = cutover::Cutover {

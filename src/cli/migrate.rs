@@ -41,7 +41,7 @@ pub(super) async fn run(context: &Context<'_>, arguments: &Migrate) -> Result<Ou
 }
 
 fn resolve(context: &Context<'_>, arguments: &Migrate) -> Result<Options> {
-    let jobs = arguments.jobs.map_or_else(args::default_jobs, usize::from);
+    let jobs = args::jobs(arguments.jobs);
     let scope = if arguments.databases.all_databases { Scope::Server } else { Scope::Database };
     let mut options = base(context, &arguments.content, &arguments.databases, jobs)?;
     let sections = sections(&arguments.section);

@@ -150,7 +150,11 @@ fn refuse(message: &clap::Error) -> ExitCode {
 }
 
 fn run(command: &Command, servers: Servers<'_>, ui: &Ui) -> Result<Outcome> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = command.threads() {
+        runtime.worker_threads(threads);
+    }
+    let runtime = runtime
         .enable_all()
         .build()
         .map_err(|e| Error::failed(format!("could not start the runtime: {e}")))?;

@@ -113,7 +113,7 @@ async fn compare(
         data: !options.content.schema_only(),
         sample: options.sample.map(|parts_per_million| Sample { parts_per_million, seed: seed() }),
         named_rows: usize::from(options.keys),
-        jobs: options.jobs.map_or_else(args::default_jobs, usize::from),
+        jobs: args::jobs(options.jobs),
         ddl,
         snapshots: held.as_ref().map(|held| (held.source.clone(), held.target.clone())),
     };

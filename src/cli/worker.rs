@@ -15,7 +15,7 @@ pub(super) async fn run(context: &Context<'_>, arguments: &Worker) -> Result<Out
     let options = Options {
         source: context.servers.needed(Side::Source)?,
         target: context.servers.needed(Side::Target)?,
-        jobs: arguments.jobs.map_or_else(args::default_jobs, usize::from),
+        jobs: args::jobs(arguments.jobs),
         wait: arguments.wait,
     };
     let progress = Arc::new(Progress::default());

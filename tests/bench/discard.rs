@@ -6,7 +6,7 @@ use std::io::Write;
 use pgstream::config::{Environment, Side, resolve};
 use pgstream::replication::measure;
 
-#[tokio::main]
+#[tokio::main(worker_threads = 1)]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [source, slot, publication, until] = &arguments[..] else {

@@ -129,9 +129,28 @@ pub(super) enum Command {
     Generate(Generate),
 }
 
-/// The number of connections where none is asked for.
-pub(super) fn default_jobs() -> usize {
-    std::thread::available_parallelism().map_or(1, |n| n.get().min(4))
+impl Command {
+    /// How many threads the command's tasks share: `None` for one on each processor. Where servers do the work, a task that wakes another one on another thread costs
+    /// more than to let it wait for its turn, and one thread passes on what two connections copy, or all that a stream brings.
+    pub(super) fn threads(&self) -> Option<usize> {
+        let jobs = match self {
+            Command::Migrate(options) => {
+                let databases =
+                    if options.databases.all_databases { options.databases.database_jobs } else { 1 };
+                jobs(options.jobs) * usize::from(databases)
+            }
+            Command::Worker(options) => jobs(options.jobs),
+            Command::Cutover(_) => 1,
+            _ => return None,
+        };
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Some(jobs.div_ceil(2).clamp(1, processors))
+    }
+}
+
+/// The number of connections that was asked for, or the usual one.
+pub(super) fn jobs(asked: Option<u16>) -> usize {
+    asked.map_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get().min(4)), usize::from)
 }
 
 #[cfg(test)]
