@@ -38,7 +38,7 @@ pub(super) struct Resumable {
 
 /// The kilobytes of changes that the source decodes before it begins to send a transaction that is not committed yet (`logical_decoding_work_mem`, which
 /// is never raised): the target has nothing to do until then.
-const DECODED_FIRST: u64 = 16 << 10;
+const DECODED_FIRST: u64 = 4 << 10;
 
 /// Whether the stream can go on from the checkpoint without a gap; sets up `source`, a connection for replication, for it.
 pub(super) async fn check(
