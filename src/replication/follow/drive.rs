@@ -38,6 +38,7 @@ impl Attempt<'_> {
         let mut idle_stored = Instant::now();
         let mut last_data = Instant::now();
         let mut sent_at = Timestamp(0);
+        let mut all_sent = false;
         loop {
             let chunk = match chunks.try_recv() {
                 Ok(chunk) => chunk,
@@ -51,7 +52,7 @@ impl Attempt<'_> {
                     }
                     let due = match (whole, applier.is_ahead()) {
                         // Far behind the source, more will come at once, and few commits do more than early ones.
-                        (true, _) if applier.is_behind(sent_at) => applier.full_at(),
+                        (true, _) if !all_sent && applier.is_behind(sent_at) => applier.full_at(),
                         (true, _) => applier.may_commit_at(),
                         (false, true) => Some(last_data + AHEAD_SILENCE),
                         (false, false) => self.due(applier, idle_stored),
@@ -94,6 +95,8 @@ impl Attempt<'_> {
             }
             if let Some((last, _)) = chunk.messages.last() {
                 sent_at = last.sent_at();
+                // It comes before the source waits for something to send.
+                all_sent = matches!(last, StreamMessage::PrimaryKeepalive { .. });
             }
             let large = chunk.messages.iter().any(|(_, size)| *size >= LARGE);
             let taken = self.take(applier, &mut assembler, chunk);
