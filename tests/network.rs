@@ -237,3 +237,31 @@ fn each_server_is_asked_to_notice_that_the_host_is_gone() {
         }
     }
 }
+
+#[test]
+fn a_stream_goes_on_after_few_waits_for_either_server() {
+    let (source, target) = (server(15).create_database("waits"), server(17).create_database("waits"));
+    source.execute("CREATE TABLE t (id integer PRIMARY KEY); INSERT INTO t VALUES (1)");
+    let (before_source, before_target) = (Proxy::before(source.cluster()), Proxy::before(target.cluster()));
+    let follow_to = |rows: u32| {
+        let running = migrate((&before_source, &source), (&before_target, &target), "replication").spawn();
+        let begun = Instant::now();
+        let there =
+            format!("SELECT phase = 'syncing' AND (SELECT count(*) FROM t) = {rows} FROM pgstream.migration");
+        while target.try_execute(&there).unwrap_or_default().trim() != "t" {
+            assert!(begun.elapsed() < Duration::from_secs(60), "the rows don't come");
+            std::thread::sleep(Duration::from_millis(30));
+        }
+        running.signal("TERM");
+        running.wait().expect_code(4);
+    };
+    follow_to(1);
+    source.execute("INSERT INTO t VALUES (2)");
+    // Far away, each of these is a round trip: all that a run asks, by six sessions of the target, four of them side by side, and two of the source.
+    before_source.count_turns_until("START_REPLICATION");
+    before_target.count_turns_until("UPDATE pgstream.checkpoint SET applied");
+    follow_to(2);
+    let (at_source, at_target) = (before_source.turns(), before_target.turns());
+    assert!(at_source.is_some_and(|turns| turns <= 10), "{at_source:?} at the source");
+    assert!(at_target.is_some_and(|turns| turns <= 36), "{at_target:?} at the target");
+}

@@ -549,7 +549,83 @@ fn version_number(text: &str) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use bytes::{BufMut, BytesMut};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
     use super::version_number;
+    use crate::config::{Environment, Side, resolve};
+    use crate::error::{ErrorKind, Result};
+    use crate::wire::{Connection, Row, Settings, simulated};
+
+    fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+        let mut message = BytesMut::new();
+        message.put_u8(kind);
+        message.put_u32(4 + body.len() as u32);
+        message.put_slice(body);
+        message.to_vec()
+    }
+
+    const READY: (u8, &[u8]) = (b'Z', b"I");
+
+    /// A server that logs a client in, and answers nothing more before it has got `SELECT`: then this.
+    async fn serve(mut server: DuplexStream, answers: Vec<(u8, &'static [u8])>) {
+        let mut sent = vec![0; 1 << 16];
+        assert!(server.read(&mut sent).await.unwrap() > 0);
+        for (kind, body) in [(b'R', &[0; 4][..]), (b'S', b"server_version\x0018.4\0"), READY] {
+            server.write_all(&message(kind, body)).await.unwrap();
+        }
+        let mut asked = Vec::new();
+        while !asked.windows(6).any(|part| part == b"SELECT") {
+            let size = server.read(&mut sent).await.unwrap();
+            assert!(size > 0, "the client went");
+            asked.extend_from_slice(&sent[..size]);
+        }
+        for (kind, body) in answers {
+            server.write_all(&message(kind, body)).await.unwrap();
+        }
+    }
+
+    /// What a client sees that logs in there and asks something.
+    async fn ask(answers: Vec<(u8, &'static [u8])>) -> Result<Vec<Row>> {
+        let _network = simulated::install(Box::new(move |_| {
+            let (client, server) = tokio::io::duplex(1 << 16);
+            tokio::spawn(serve(server, answers.clone()));
+            Ok(client)
+        }));
+        let config = resolve("host=/s user=u dbname=d", Side::Target, &Environment::empty()).unwrap();
+        // None of the settings is answered when this returns.
+        let mut session = Connection::connect(&config, Side::Target, &Settings::session()).await?;
+        session.query("SELECT 1", &[]).await
+    }
+
+    const ROW: [(u8, &[u8]); 5] =
+        [(b'1', b""), (b'2', b""), (b'D', b"\0\x01\0\0\0\x011"), (b'C', b"SELECT 1\0"), READY];
+
+    /// Those that PostgreSQL 18 has beyond 10.
+    const SETTINGS: usize = 5;
+
+    #[tokio::test]
+    async fn settings_are_not_waited_for_and_may_be_refused() {
+        let mut answers = vec![(b'E', &b"SERROR\0VERROR\0C22023\0Mno such thing here\0\0"[..]), READY];
+        for _ in 1..SETTINGS {
+            answers.extend([(b'C', &b"SET\0"[..]), READY]);
+        }
+        answers.extend(ROW);
+        let rows = ask(answers).await.unwrap();
+        assert_eq!(rows.iter().map(|row| row.text(0)).collect::<Vec<_>>(), [Some("1")]);
+    }
+
+    #[tokio::test]
+    async fn a_session_that_ends_among_its_settings_says_why() {
+        let ended = vec![
+            (b'C', &b"SET\0"[..]),
+            READY,
+            (b'E', &b"SFATAL\0VFATAL\0C57P01\0Mterminating connection\0\0"[..]),
+        ];
+        let error = ask(ended).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Connection);
+        assert!(error.to_string().contains("terminating connection"), "{error}");
+    }
 
     #[test]
     fn version_text_becomes_server_version_num() {

@@ -42,7 +42,16 @@ struct Shared {
     /// Connections so far, and how many of them, the first, are mute.
     accepted: AtomicU64,
     mute: AtomicU64,
+    turns: Mutex<Turns>,
     closed: AtomicBool,
+}
+
+/// How often clients have sent something after an answer.
+#[derive(Debug, Default)]
+struct Turns {
+    count: u64,
+    /// Those that come before it are counted; `None` while nobody counts.
+    until: Option<&'static str>,
 }
 
 impl Proxy {
@@ -56,6 +65,7 @@ impl Proxy {
             passed: AtomicU64::new(0),
             accepted: AtomicU64::new(0),
             mute: AtomicU64::new(0),
+            turns: Mutex::default(),
             closed: AtomicBool::new(false),
         });
         let accepting = shared.clone();
@@ -77,6 +87,17 @@ impl Proxy {
     pub(crate) fn set(&self, trouble: Trouble) {
         self.shared.passed.store(0, Ordering::Relaxed);
         *self.shared.trouble.lock().expect("nobody panics with it") = trouble;
+    }
+
+    /// Counts how often a client sends something after an answer, over all connections that are made from now on, until one sends this.
+    pub(crate) fn count_turns_until(&self, text: &'static str) {
+        *self.shared.turns.lock().expect("nobody panics with it") = Turns { count: 0, until: Some(text) };
+    }
+
+    /// How often that was, once the end has come.
+    pub(crate) fn turns(&self) -> Option<u64> {
+        let turns = self.shared.turns.lock().expect("nobody panics with it");
+        turns.until.is_none().then_some(turns.count)
     }
 
     /// The connections that are there, and the next ones up to so many, stay open and carry nothing more.
@@ -111,14 +132,15 @@ fn serve(shared: &Arc<Shared>, client: TcpStream, number: u64) {
     let lot = Random::new(number).below(u64::MAX);
     // Bytes of this connection, both ways.
     let own = Arc::new(AtomicU64::new(0));
+    let answered = Arc::new(AtomicBool::new(true));
     for (from, to, of_client) in [(&client, &server, true), (&server, &client, false)] {
         let _ = from.set_nodelay(true);
         let (Ok(from), Ok(to)) = (from.try_clone(), to.try_clone()) else { return };
-        let (shared, own) = (shared.clone(), own.clone());
+        let (shared, own, answered) = (shared.clone(), own.clone(), answered.clone());
         let way = Way { number, lot, of_client };
         std::thread::spawn(move || {
             // What a proxy loses is what the test is about.
-            let _ = pass(&shared, from, to, &own, way);
+            let _ = pass(&shared, from, to, (&own, &answered), way);
         });
     }
 }
@@ -135,7 +157,7 @@ fn pass(
     shared: &Shared,
     mut from: TcpStream,
     mut to: TcpStream,
-    own: &AtomicU64,
+    (own, answered): (&AtomicU64, &AtomicBool),
     way: Way,
 ) -> std::io::Result<()> {
     let hang = || {
@@ -154,6 +176,7 @@ fn pass(
             return Ok(());
         }
         let mut bytes = &buffer[..size as usize];
+        count_turn(shared, bytes, answered, way);
         let trouble = *shared.trouble.lock().expect("nobody panics with it");
         let (passed, limit) = match trouble {
             Trouble::ResetEachWithin(most) => (own.fetch_add(size, Ordering::Relaxed), 1 + way.lot % most),
@@ -200,5 +223,17 @@ fn pass(
             let _ = socket.shutdown(Shutdown::Both);
         }
         return Ok(());
+    }
+}
+
+/// Counts what a client sends, unless it goes on with something.
+fn count_turn(shared: &Shared, bytes: &[u8], answered: &AtomicBool, way: Way) {
+    if answered.swap(!way.of_client, Ordering::Relaxed) && way.of_client {
+        let mut turns = shared.turns.lock().expect("nobody panics with it");
+        let Some(text) = turns.until else { return };
+        turns.count += 1;
+        if bytes.windows(text.len()).any(|part| part == text.as_bytes()) {
+            turns.until = None;
+        }
     }
 }
