@@ -155,8 +155,10 @@ impl Cluster {
             let port = free_port();
             write_settings(&directory, port, options);
             let password = options.auth != Auth::Trust;
-            let cluster = Cluster { major, port, directory: directory.clone(), password, shared };
+            // Nothing is removed as long as it doesn't run: the next try needs its folder.
+            let mut cluster = Cluster { major, port, directory: directory.clone(), password, shared: true };
             if cluster.launch(options.file_size_limit) {
+                cluster.shared = shared;
                 return cluster;
             }
             // Someone else may have taken the port in between.
