@@ -228,10 +228,10 @@ fn pass(
 
 /// Counts what a client sends, unless it goes on with something.
 fn count_turn(shared: &Shared, bytes: &[u8], answered: &AtomicBool, way: Way) {
-    if answered.swap(!way.of_client, Ordering::Relaxed) && way.of_client {
-        let mut turns = shared.turns.lock().expect("nobody panics with it");
-        let Some(text) = turns.until else { return };
-        turns.count += 1;
+    let answered = answered.swap(!way.of_client, Ordering::Relaxed);
+    let mut turns = shared.turns.lock().expect("nobody panics with it");
+    if let Some(text) = turns.until.filter(|_| way.of_client) {
+        turns.count += u64::from(answered);
         if bytes.windows(text.len()).any(|part| part == text.as_bytes()) {
             turns.until = None;
         }
