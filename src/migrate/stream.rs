@@ -67,11 +67,10 @@ impl Run<'_> {
         let options = self.options;
         let (slot, publication) = names(migration)?;
         if checkpoint::read(target).await?.is_some() {
-            let open = state::relations(target).await?.iter().any(|(_, done, all)| done < all);
-            let planned = state::current(target).await?.phase >= Phase::Copy;
+            let standing = Standing::read(target).await?;
             let Newcomers { any, refused } =
                 self.publish_newcomers(source, target, slot, publication).await?;
-            if planned && !open && !any {
+            if standing.migration.phase >= Phase::Copy && !standing.is_open() && !any {
                 return Ok((Snapshot::export(&options.source).await?, refused));
             }
             let name = format!("{slot}_copy");

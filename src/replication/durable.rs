@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::wire::{Connection, Settings};
 
 /// How long it waits at least from one time to the next.
-const PAUSE: Duration = Duration::from_millis(1000);
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Any transaction that writes to the log and has an ID does.
 const WRITE: &str = "SELECT pg_catalog.pg_logical_emit_message(true, 'pgstream', '')";

@@ -228,18 +228,29 @@ impl Connection {
 
     /// Sends what is encoded, and takes the rows of each of these.
     async fn rows_of_each<const N: usize>(&mut self, statements: [&str; N]) -> Result<[Vec<Row>; N]> {
-        self.send().await?;
         let mut rows = [const { Vec::new() }; N];
-        let mut failed = None;
-        for (rows, sql) in rows.iter_mut().zip(statements) {
+        for (rows, outcome) in rows.iter_mut().zip(self.outcomes(&statements).await?) {
+            *rows = outcome?;
+        }
+        Ok(rows)
+    }
+
+    /// Sends what is encoded, and takes the rows of each of these, or its error.
+    ///
+    /// # Errors
+    /// A lost connection.
+    async fn outcomes<S: AsRef<str>>(&mut self, statements: &[S]) -> Result<Vec<Result<Vec<Row>>>> {
+        self.send().await?;
+        let mut outcomes = Vec::with_capacity(statements.len());
+        for sql in statements {
             self.go_on();
-            match self.rows_until_ready().await.map_err(|e| e.with_statement(sql)) {
-                Ok(found) => *rows = found,
-                Err(error) if self.busy => return Err(failed.unwrap_or(error)),
-                Err(error) => failed = failed.or(Some(error)),
+            match self.rows_until_ready().await.map_err(|e| e.with_statement(sql.as_ref())) {
+                Err(error) if self.busy => return Err(error),
+                outcome => outcomes.push(outcome),
             }
         }
-        failed.map_or(Ok(rows), Err)
+        self.busy = false;
+        Ok(outcomes)
     }
 
     /// As [`query`](Self::query), for a statement that gives exactly one row.
@@ -297,18 +308,7 @@ impl Connection {
             self.encode(|out| statement(sql.as_ref(), &[], out))?;
             frontend::sync(&mut self.outbound);
         }
-        self.send().await?;
-        let mut outcomes = Vec::with_capacity(statements.len());
-        for sql in statements {
-            self.go_on();
-            let failed = self.rows_until_ready().await.err().map(|e| e.with_statement(sql.as_ref()));
-            match failed {
-                Some(error) if self.busy => return Err(error),
-                outcome => outcomes.push(outcome),
-            }
-        }
-        self.busy = false;
-        Ok(outcomes)
+        Ok(self.outcomes(statements).await?.into_iter().map(Result::err).collect())
     }
 
     /// Starts these statements `COPY … TO STDOUT`, one after the other. Read each copy to its end, or drop the connection.

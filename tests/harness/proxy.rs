@@ -89,7 +89,7 @@ impl Proxy {
         *self.shared.trouble.lock().expect("nobody panics with it") = trouble;
     }
 
-    /// Counts how often a client sends something after an answer, over all connections that are made from now on, until one sends this.
+    /// Counts how often a client sends something after an answer, over all connections, until one sends this.
     pub(crate) fn count_turns_until(&self, text: &'static str) {
         *self.shared.turns.lock().expect("nobody panics with it") = Turns { count: 0, until: Some(text) };
     }
