@@ -11,6 +11,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use pgstream_proto::Format;
 use pgstream_proto::lsn::Lsn;
 use pgstream_proto::notice::Notice;
 use pgstream_proto::pgoutput::Relation;
@@ -34,7 +35,7 @@ use crate::config::Side;
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::progress::StreamProgress;
-use crate::state::checkpoint;
+use crate::state::checkpoint::{self, Advance};
 use crate::wire::{Answer, Connection, Pipeline, violation};
 
 /// What to do about an UPDATE or DELETE whose row is not on the target.
@@ -121,8 +122,8 @@ pub(super) struct Applier {
     expected: VecDeque<Expected>,
     /// What each Sync that is not answered yet ends: a commit, or what was undone.
     underway: VecDeque<Option<Commit>>,
-    /// What the checkpoint says when all that is under way has committed.
-    promised: Lsn,
+    /// What moves the checkpoint on, from what it says when all that is under way has committed.
+    advance: Advance,
     /// The shortest time from a commit's sending to its answer, if there was one: the way there and back, and little more.
     shortest: Option<Duration>,
     /// What waits for more changes of its kind, by the relation's OID on the source, and its messages' bytes.
@@ -153,6 +154,7 @@ pub(super) struct Parts {
     /// Where the checkpoint is told; it holds what the target has.
     pub(super) checkpoint: watch::Sender<Lsn>,
     pub(super) durable: watch::Sender<Lsn>,
+    pub(super) advance: Advance,
     pub(super) careful_until: Lsn,
 }
 
@@ -187,7 +189,7 @@ impl Applier {
             statements: 0,
             expected: VecDeque::new(),
             underway: VecDeque::new(),
-            promised: checkpoint,
+            advance: parts.advance,
             shortest: None,
             pending: HashMap::new(),
             gathered_bytes: 0,
@@ -342,16 +344,13 @@ impl Applier {
             self.step("wait", Step::Setting)?;
         }
         let position = self.position;
-        let (from, to) = (self.promised.to_string(), position.end.to_string());
-        let committed_at = position.committed_at.map(|at| at.0.to_string());
-        let parameters =
-            [Some(from.as_bytes()), Some(to.as_bytes()), committed_at.as_deref().map(str::as_bytes)];
-        self.pipeline.run("checkpoint", &[], parameters)?;
+        let step = self.advance.step(position.end, position.committed_at);
+        let parameters = step.iter().map(|parameter| parameter.as_ref().map(|bytes| &bytes[..]));
+        self.pipeline.run("checkpoint", &[Format::Binary], parameters)?;
         self.expect(Step::Checkpoint, 0);
         self.step("commit", Step::Commit)?;
         self.pipeline.sync();
         let (transactions, changes) = self.group.take().map_or((0, 0), |g| (g.transactions, g.changes));
-        self.promised = position.end;
         let sent = Instant::now();
         self.underway.push_back(Some(Commit { position, transactions, changes, durable, sent }));
         self.tell_whether_busy();

@@ -7,6 +7,7 @@
 //! can be removed, and who looks for the newest walks past all others. So the row gets another key now and then, which the index finds at once.
 
 use pgstream_proto::lsn::Lsn;
+use pgstream_proto::timestamp::Timestamp;
 
 use super::spool::{self, Spool};
 use crate::error::{Error, Result};
@@ -28,12 +29,13 @@ pub struct Checkpoint {
     pub source_committed_at: Option<String>,
     /// When the row was written.
     pub updated_at: String,
+    /// The row's key.
+    pub generation: i64,
 }
 
 /// The table; one page holds many versions of its row, so that updates stay in place (fillfactor).
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS pgstream.checkpoint (
         generation bigint PRIMARY KEY DEFAULT 0,
-        step integer NOT NULL DEFAULT 0,
         system_identifier text NOT NULL,
         timeline bigint NOT NULL,
         slot text NOT NULL,
@@ -41,17 +43,55 @@ const TABLE: &str = "CREATE TABLE IF NOT EXISTS pgstream.checkpoint (
         source_committed_at timestamptz,
         updated_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()) WITH (fillfactor = 10)";
 
-/// Replaces the position $1 by $2; $3 is the source's commit time in microseconds since 2000, or null. Fails with
-/// `division_by_zero` unless the row stands at $1.
+/// Replaces the position $1 by $2 and the key $4 by $5; $3 is the source's commit time, or null. Fails with `division_by_zero` unless the row has
+/// that key and stands at $1. All parameters are in binary form, as [`Advance`] has them.
 pub const ADVANCE: &str = "WITH moved AS (UPDATE pgstream.checkpoint SET applied = $2, \
-     source_committed_at = coalesce('2000-01-01 00:00:00+00'::timestamptz + $3 * interval '1 microsecond', source_committed_at), \
-     updated_at = pg_catalog.clock_timestamp(), \
-     step = CASE WHEN step < 255 THEN step + 1 ELSE 0 END, generation = CASE WHEN step < 255 THEN generation ELSE generation + 1 END \
-     WHERE generation = (SELECT pg_catalog.max(generation) FROM pgstream.checkpoint) AND applied = $1 RETURNING 1) \
-     SELECT 1 / count(*) FROM moved";
+     source_committed_at = coalesce($3, source_committed_at), updated_at = pg_catalog.clock_timestamp(), generation = $5 \
+     WHERE generation = $4 AND applied = $1 RETURNING 1) \
+     SELECT 1 / coalesce((SELECT 1 FROM moved), 0)";
 
-/// OIDs of the parameters of [`ADVANCE`]: pg_lsn, pg_lsn, float8.
-pub const ADVANCE_TYPES: &[u32] = &[3220, 3220, 701];
+/// OIDs of the parameters of [`ADVANCE`]: pg_lsn, pg_lsn, timestamptz, int8, int8.
+pub const ADVANCE_TYPES: &[u32] = &[3220, 3220, 1184, 20, 20];
+
+/// How many versions of the row may have one key.
+const VERSIONS: u32 = 256;
+
+/// What one session that alone moves the checkpoint knows of its row: to look for the newest version each time would cost as much as to replace it.
+#[derive(Debug)]
+pub struct Advance {
+    stands_at: Lsn,
+    generation: i64,
+    versions: u32,
+}
+
+impl Advance {
+    /// From what was read.
+    pub fn from(checkpoint: &Checkpoint) -> Advance {
+        Advance { stands_at: checkpoint.applied, generation: checkpoint.generation, versions: 0 }
+    }
+
+    /// Where the row stands when all that was sent has committed.
+    pub fn stands_at(&self) -> Lsn {
+        self.stands_at
+    }
+
+    /// The parameters of [`ADVANCE`] for the next step, to the end of a commit of the source at that time.
+    pub fn step(&mut self, to: Lsn, committed_at: Option<Timestamp>) -> [Option<[u8; 8]>; 5] {
+        let (from, generation) = (self.stands_at, self.generation);
+        self.stands_at = to;
+        self.versions += 1;
+        if self.versions == VERSIONS {
+            (self.generation, self.versions) = (generation + 1, 0);
+        }
+        [
+            Some(from.0.to_be_bytes()),
+            Some(to.0.to_be_bytes()),
+            committed_at.map(|at| at.0.to_be_bytes()),
+            Some(generation.to_be_bytes()),
+            Some(self.generation.to_be_bytes()),
+        ]
+    }
+}
 
 /// The statements that make the table and its first row: the slot's consistent point. Run them in one transaction.
 pub fn create(system_identifier: &str, timeline: u32, slot: &str, consistent_point: Lsn) -> [String; 3] {
@@ -88,7 +128,7 @@ pub async fn read_with_spool(target: &mut Connection) -> Result<Option<(Checkpoi
     Ok(Some((checkpoint, spool)))
 }
 
-const ROW: &str = "SELECT system_identifier, timeline, slot, applied, source_committed_at, updated_at FROM pgstream.checkpoint \
+const ROW: &str = "SELECT system_identifier, timeline, slot, applied, source_committed_at, updated_at, generation FROM pgstream.checkpoint \
      ORDER BY generation DESC LIMIT 1";
 
 /// What [`ROW`] has found.
@@ -101,6 +141,7 @@ fn of(rows: &[Row]) -> Result<Option<Checkpoint>> {
         applied: row.value::<String>(3)?.parse().map_err(|e| Error::failed(format!("{e}")))?,
         source_committed_at: row.optional(4)?,
         updated_at: row.value(5)?,
+        generation: row.value(6)?,
     }))
 }
 
@@ -112,4 +153,30 @@ pub async fn make_durable(target: &mut Connection, timeline: u32) -> Result<()> 
     );
     let statements = ["BEGIN", "SET LOCAL synchronous_commit = on", update.as_str(), "COMMIT"];
     target.pipeline(&statements).await.map_err(Error::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_step_begins_where_the_last_ended_and_no_key_has_many_versions() {
+        let mut advance = Advance { stands_at: Lsn(7), generation: 3, versions: 0 };
+        let mut stands = (Some(7_u64.to_be_bytes()), Some(3_i64.to_be_bytes()));
+        let mut steps_of_keys = vec![0];
+        for lsn in 8..8 + 3 * u64::from(VERSIONS) {
+            let time = (lsn % 2 == 0).then_some(Timestamp(-1));
+            let [from, to, committed_at, key, next_key] = advance.step(Lsn(lsn), time);
+            assert_eq!((from, key), stands);
+            assert_eq!(committed_at, time.map(|_| [0xff; 8]));
+            assert_eq!((to, advance.stands_at()), (Some(lsn.to_be_bytes()), Lsn(lsn)));
+            *steps_of_keys.last_mut().unwrap() += 1;
+            if next_key != key {
+                steps_of_keys.push(0);
+            }
+            stands = (to, next_key);
+        }
+        assert_eq!(stands.1, Some(6_i64.to_be_bytes()));
+        assert_eq!(steps_of_keys, [VERSIONS, VERSIONS, VERSIONS, 0]);
+    }
 }

@@ -26,7 +26,7 @@ pub(crate) struct Stream<'a> {
     pub(super) filter: Filter,
     pub(super) progress: Arc<StreamProgress>,
     pub(super) consistent_point: Lsn,
-    runtime: tokio::runtime::Runtime,
+    pub(super) runtime: tokio::runtime::Runtime,
 }
 
 /// How a database is reached; no variable of the environment is looked at.

@@ -297,6 +297,7 @@ mod tests {
                 applied: Lsn(1000),
                 source_committed_at: None,
                 updated_at: String::new(),
+                generation: 0,
             }),
             spool: None,
             later: false,

@@ -31,7 +31,7 @@ use crate::replication::stream::Receiver;
 use crate::replication::target::{self, TriggerRole};
 use crate::state::{
     self,
-    checkpoint::{self, Checkpoint},
+    checkpoint::{self, Advance, Checkpoint},
 };
 use crate::wire::{Connection, CopyBoth, Settings};
 
@@ -121,7 +121,7 @@ impl Attempt<'_> {
         let (end, version) = (drain.end(), drain.version());
         let (durable, durable_seen) = watch::channel(checkpoint.applied);
         let (chunks, received) = mpsc::channel(1024);
-        let (mut applier, _flusher) = self.applier(sessions, checkpoint.applied, durable)?;
+        let (mut applier, _flusher) = self.applier(sessions, checkpoint, durable)?;
         let assembler = self.assembler(version, checkpoint.applied);
         let reader = AbortOnDropHandle::new(self.tasks.spawn(drain.run(chunks, durable_seen)));
         let applied = self.apply(&mut applier, assembler, received).await;
@@ -175,7 +175,7 @@ impl Attempt<'_> {
         )?;
 
         let (durable, durable_seen) = watch::channel(start);
-        let (mut applier, _flusher) = self.applier(sessions, start, durable)?;
+        let (mut applier, _flusher) = self.applier(sessions, checkpoint, durable)?;
         let (chunks, received) = mpsc::channel(1024);
         let is_busy = applier.is_busy.subscribe();
         let finish = CancellationToken::new();
@@ -209,13 +209,14 @@ impl Attempt<'_> {
         Assembler::new(version, start, Budget { memory: *memory, directory: spill_directory.clone() })
     }
 
-    /// Over sessions whose checkpoint `start` is durable; with it, who makes its commits durable.
+    /// Over sessions whose checkpoint is durable; with it, who makes its commits durable.
     fn applier(
         &self,
         Sessions { session: target, role, lookup, flusher }: Sessions,
-        start: Lsn,
+        checkpoint: &Checkpoint,
         durable: watch::Sender<Lsn>,
     ) -> Result<(Applier, AbortOnDropHandle<()>)> {
+        let start = checkpoint.applied;
         self.progress.set_applied(start, None);
         self.progress.set_durable(start);
         let (committed, committed_seen) = watch::channel(start);
@@ -230,6 +231,7 @@ impl Attempt<'_> {
             progress: self.progress.clone(),
             checkpoint: committed,
             durable,
+            advance: Advance::from(checkpoint),
             careful_until: self.careful_until,
         })?;
         Ok((applier, flusher))

@@ -327,7 +327,9 @@ impl Session {
             Statement::Nothing => done("SELECT 0"),
             Statement::ReadCheckpoint => {
                 let applied = world.target.committed_checkpoint.to_string();
-                self.peer.row(&[Some("7"), Some("1"), Some("simulated"), Some(&applied), None, Some("now")]);
+                let generation = world.target.committed_generation.to_string();
+                let row = [Some("7"), Some("1"), Some("simulated"), Some(&*applied), None, Some("now")];
+                self.peer.row(&[&row[..], &[Some(&*generation)]].concat());
                 done("SELECT 1")
             }
             Statement::TouchCheckpoint => done("UPDATE 1"),
@@ -369,8 +371,12 @@ impl Session {
                 };
             }
             Statement::Advance { compares } => {
-                let lsn = |n: usize| value(n).and_then(|text| text.parse().ok()).unwrap_or(Lsn::INVALID);
-                target.advance(compares.then(|| lsn(0)), lsn(1))?;
+                let number = |n: usize| match parameters.get(n) {
+                    Some(Parameter::Number(number)) => *number,
+                    _ => 0,
+                };
+                let row = |lsn: usize, generation: usize| (Lsn(number(lsn)), number(generation));
+                target.advance(compares.then(|| row(0, 3)), row(1, 4))?;
                 return Ok(Outcome::Done("SELECT 1".to_owned()));
             }
             Statement::Copy(table) => return Ok(Outcome::CopyIn(*table)),

@@ -140,9 +140,8 @@ pub(super) fn read(sql: &str) -> Option<Statement> {
         _ if sql.starts_with("SELECT system_identifier, ") => Statement::ReadCheckpoint,
         _ if sql.starts_with("UPDATE pgstream.checkpoint SET timeline = ") => Statement::TouchCheckpoint,
         _ if sql.starts_with("WITH moved AS (UPDATE pgstream.checkpoint ") => {
-            let newest = " WHERE generation = (SELECT pg_catalog.max(generation) FROM pgstream.checkpoint)";
-            let condition = sql.split_once(newest)?.1.split_once(" RETURNING 1) SELECT 1 / count(*)")?.0;
-            Statement::Advance { compares: condition == " AND applied = $1" }
+            let condition = sql.split_once(" WHERE ")?.1.split_once(" RETURNING 1) SELECT 1 / coalesce(")?.0;
+            Statement::Advance { compares: condition == "generation = $4 AND applied = $1" }
         }
         _ if sql.starts_with("SELECT 0, pg_catalog.row_to_json(x) FROM (SELECT c.relkind") => {
             let rest = sql.split_once("t.relname >= '")?.1;

@@ -16,6 +16,9 @@ pub(super) struct Target {
     /// As the transaction that writes sees it.
     pub(super) checkpoint: Lsn,
     pub(super) committed_checkpoint: Lsn,
+    /// The key of the checkpoint's row, and what is committed of it.
+    generation: u64,
+    pub(super) committed_generation: u64,
     pub(super) durable_checkpoint: Lsn,
     /// The positions that the regions were copied at.
     pub(super) snapshots: [Lsn; REGIONS],
@@ -30,7 +33,7 @@ pub(super) struct Target {
 enum Undo {
     Inserted(usize, Row),
     Removed(usize, Row),
-    Checkpoint(Lsn),
+    Checkpoint(Lsn, u64),
     Noted(u64),
 }
 
@@ -72,6 +75,8 @@ impl Target {
             digests: Digests::default(),
             checkpoint,
             committed_checkpoint: checkpoint,
+            generation: 0,
+            committed_generation: 0,
             durable_checkpoint: checkpoint,
             snapshots: [checkpoint; REGIONS],
             writer: None,
@@ -104,7 +109,7 @@ impl Target {
         }
         self.writer = None;
         self.not_durable.push(std::mem::take(&mut self.undo));
-        self.committed_checkpoint = self.checkpoint;
+        self.keep_checkpoint();
         if wait {
             self.write_log();
         }
@@ -134,13 +139,17 @@ impl Target {
         while let Some(undo) = self.not_durable.pop() {
             self.take_back(undo);
         }
-        self.committed_checkpoint = self.checkpoint;
+        self.keep_checkpoint();
+    }
+
+    fn keep_checkpoint(&mut self) {
+        (self.committed_checkpoint, self.committed_generation) = (self.checkpoint, self.generation);
     }
 
     fn take_back(&mut self, undo: Vec<Undo>) {
         for step in undo.into_iter().rev() {
             match step {
-                Undo::Checkpoint(before) => self.checkpoint = before,
+                Undo::Checkpoint(lsn, generation) => (self.checkpoint, self.generation) = (lsn, generation),
                 Undo::Noted(note) => self.digests[NOTES] = self.digests[NOTES].wrapping_sub(note),
                 Undo::Removed(table, row) => self.add(table, row),
                 Undo::Inserted(table, row) => {
@@ -238,13 +247,14 @@ impl Target {
         }
     }
 
-    /// Moves the checkpoint, from where the session believes it to be if that is looked at.
-    pub(super) fn advance(&mut self, from: Option<Lsn>, to: Lsn) -> Result<(), Refused> {
-        if from.is_some_and(|from| from != self.checkpoint) {
+    /// Moves the checkpoint and gives its row another key, from where the session believes it to be if that is looked at.
+    pub(super) fn advance(&mut self, from: Option<(Lsn, u64)>, to: (Lsn, u64)) -> Result<(), Refused> {
+        let now = (self.checkpoint, self.generation);
+        if from.is_some_and(|from| from != now) {
             return Err(("22012", "division by zero"));
         }
-        self.undo.push(Undo::Checkpoint(self.checkpoint));
-        self.checkpoint = to;
+        self.undo.push(Undo::Checkpoint(now.0, now.1));
+        (self.checkpoint, self.generation) = to;
         Ok(())
     }
 }

@@ -32,6 +32,8 @@ pub(super) enum Message {
 #[derive(Debug, Clone)]
 pub(super) enum Parameter {
     Text(Option<String>),
+    /// Eight bytes in binary form.
+    Number(u64),
     /// An array of texts or integers, in its binary form.
     Array(Vec<Option<String>>),
 }
@@ -70,7 +72,10 @@ fn bind(mut body: Bytes) -> Message {
     let formats: Vec<i16> = (0..body.get_i16()).map(|_| body.get_i16()).collect();
     let binary = formats == [1];
     let parameters = (0..body.get_i16()).map(|_| match value(&mut body) {
-        Some(bytes) if binary => Parameter::Array(array(bytes)),
+        Some(bytes) if binary => match bytes[..].try_into() {
+            Ok(number) => Parameter::Number(u64::from_be_bytes(number)),
+            Err(_) => Parameter::Array(array(bytes)),
+        },
         bytes => Parameter::Text(bytes.map(text)),
     });
     Message::Bind { statement, parameters: parameters.collect() }
