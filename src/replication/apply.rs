@@ -124,7 +124,7 @@ pub(super) struct Applier {
     underway: VecDeque<Option<Commit>>,
     /// What moves the checkpoint on, from what it says when all that is under way has committed.
     advance: Advance,
-    /// The shortest time from a commit's sending to its answer, if there was one: the way there and back, and little more.
+    /// The shortest time from a commit's sending to its answer, if one was awaited: the way there and back, and little more.
     shortest: Option<Duration>,
     /// What waits for more changes of its kind, by the relation's OID on the source, and its messages' bytes.
     pub(super) pending: HashMap<u32, Pending>,
@@ -268,8 +268,9 @@ impl Applier {
         }
     }
 
-    /// Whether so many groups are under way that small ones wait: as many as are sent while one goes there and back, and a few that the target works on.
-    fn has_enough(&self) -> bool {
+    /// Whether so many groups are under way that small ones wait for an answer: as many as are sent while one goes there and back, and a few that the target
+    /// works on.
+    pub(super) fn has_enough(&self) -> bool {
         let on_their_way = self.shortest.unwrap_or_default().as_micros() / PACE.as_micros();
         let most = usize::try_from(on_their_way).map_or(MOST_UNDERWAY, |n| n.saturating_add(FEW_UNDERWAY));
         self.underway.len() >= most.min(MOST_UNDERWAY)
@@ -325,8 +326,18 @@ impl Applier {
     /// Sends what is queued, and looks at the answers that have come.
     pub(super) async fn send(&mut self) -> Result<(), Halt> {
         self.pipeline.send().await?;
+        self.look()
+    }
+
+    /// Looks at the answers that have come, and is not woken by more of them until one is [awaited](Self::answer).
+    pub(super) async fn rest(&mut self) -> Result<(), Halt> {
+        self.pipeline.rest().await?;
+        self.look()
+    }
+
+    fn look(&mut self) -> Result<(), Halt> {
         while let Some(answer) = self.pipeline.arrived() {
-            self.check(answer)?;
+            self.check(answer, false)?;
         }
         Ok(())
     }
@@ -373,11 +384,11 @@ impl Applier {
     /// Waits for an answer of the target. Cancel safe.
     pub(super) async fn answer(&mut self) -> Result<(), Halt> {
         let answer = self.pipeline.answer().await?;
-        self.check(answer)
+        self.check(answer, true)
     }
 
     /// The target has come to the end of what was sent first.
-    fn synced(&mut self) -> Result<()> {
+    fn synced(&mut self, awaited: bool) -> Result<()> {
         let Some(ended) = self.underway.pop_front() else {
             return Err(Error::connection("unexpected ReadyForQuery message from the target"));
         };
@@ -385,8 +396,10 @@ impl Applier {
         let Some(commit) = ended else { return Ok(()) };
         let Commit { position: Position { end, committed_at }, transactions, changes, durable, sent } =
             commit;
-        let took = sent.elapsed();
-        self.shortest = Some(self.shortest.map_or(took, |shortest| shortest.min(took)));
+        if awaited {
+            let took = sent.elapsed();
+            self.shortest = Some(self.shortest.map_or(took, |shortest| shortest.min(took)));
+        }
         self.checkpoint.send_replace(end);
         self.progress.set_applied(end, committed_at);
         if transactions > 0 {
@@ -527,12 +540,12 @@ impl Applier {
         mapped(&self.known, oid).ok_or_else(|| unknown_relation(oid))
     }
 
-    /// Looks at an answer of the target.
-    fn check(&mut self, answer: Answer) -> Result<(), Halt> {
+    /// Looks at an answer of the target, which was awaited or not.
+    fn check(&mut self, answer: Answer, awaited: bool) -> Result<(), Halt> {
         let completed = match answer {
             Answer::Complete(tag) => Ok(tag),
             Answer::Error(notice) => Err(notice),
-            Answer::Ready(_) => return Ok(self.synced()?),
+            Answer::Ready(_) => return Ok(self.synced(awaited)?),
         };
         let Some(expected) = self.expected.pop_front() else {
             return Err(Error::connection("unexpected answer from the target").into());

@@ -137,16 +137,34 @@ impl Pipeline {
         if large && outbound.is_empty() {
             *outbound = BytesMut::new();
         }
-        if let Err(e) = sent {
-            // What the server said before it went says more than the socket does.
-            self.take_answers()?;
-            let last_error = self.answers.drain(..).find_map(|answer| match answer {
-                Answer::Error(notice) => Some(self.connection.reported(notice)),
-                _ => None,
-            });
-            return Err(last_error.unwrap_or_else(|| self.connection.lost(&e)));
+        match sent {
+            Ok(()) => self.take_answers(),
+            Err(e) => Err(self.failure(&e)?),
         }
-        self.take_answers()
+    }
+
+    /// Why the session is lost: what the server said before it went says more than the socket does.
+    fn failure(&mut self, error: &std::io::Error) -> Result<Error> {
+        self.take_answers()?;
+        let last_error = self.answers.drain(..).find_map(|answer| match answer {
+            Answer::Error(notice) => Some(self.connection.reported(notice)),
+            _ => None,
+        });
+        Ok(last_error.unwrap_or_else(|| self.connection.lost(error)))
+    }
+
+    /// Takes what the server has answered so far, and is not woken by further answers until one is [awaited](Pipeline::answer).
+    pub async fn rest(&mut self) -> Result<()> {
+        let Connection { stream, inbound, .. } = &mut self.connection;
+        let rests = async {
+            stream.leave_alone()?;
+            while stream.take_arrived(inbound).await? {}
+            Ok(())
+        };
+        match rests.await {
+            Ok(()) => self.take_answers(),
+            Err(e) => Err(self.failure(&e)?),
+        }
     }
 
     /// The next answer that has arrived, without waiting.

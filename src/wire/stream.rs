@@ -60,7 +60,7 @@ const READ_SIZE: usize = 256 * 1024;
 pub(super) const MOST_KEPT: usize = 4 << 20;
 
 impl Stream {
-    /// Is not woken by what arrives until it is used again. What has been taken in is still there.
+    /// Is not woken by what arrives until somebody waits for it again. What has been taken in is still there.
     pub(super) fn leave_alone(&mut self) -> io::Result<()> {
         match self {
             Stream::Tcp(tcp) => tcp.leave_alone(),
@@ -68,6 +68,16 @@ impl Stream {
             Stream::Tls(tls) => tls.get_mut().0.leave_alone(),
             #[cfg(test)]
             Stream::Simulated(_) => Ok(()),
+        }
+    }
+
+    fn glance(&mut self, glances: bool) {
+        match self {
+            Stream::Tcp(tcp) => tcp.glance(glances),
+            Stream::Unix(unix) => unix.glance(glances),
+            Stream::Tls(tls) => tls.get_mut().0.glance(glances),
+            #[cfg(test)]
+            Stream::Simulated(_) => {}
         }
     }
 
@@ -145,10 +155,14 @@ impl Stream {
 
     /// Takes what has already arrived, without waiting; true when there was anything.
     pub(super) async fn take_arrived(&mut self, inbound: &mut BytesMut) -> io::Result<bool> {
-        std::future::poll_fn(|cx| match self.poll_fill(cx, inbound) {
-            Poll::Ready(Ok(())) => Poll::Ready(Ok(true)),
-            Poll::Ready(Err(e)) => Poll::Ready(Err(e)),
-            Poll::Pending => Poll::Ready(Ok(false)),
+        std::future::poll_fn(|cx| {
+            self.glance(true);
+            let filled = self.poll_fill(cx, inbound);
+            self.glance(false);
+            Poll::Ready(match filled {
+                Poll::Ready(filled) => filled.map(|()| true),
+                Poll::Pending => Ok(false),
+            })
         })
         .await
     }

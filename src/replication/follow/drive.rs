@@ -23,6 +23,9 @@ use crate::replication::stream::Chunk;
 /// target.
 const AHEAD_SILENCE: Duration = Duration::from_secs(1);
 
+/// How long the target's answers may stay unread when nobody waits for them: each would wake this task, in vain.
+const UNHEARD: Duration = Duration::from_millis(10);
+
 /// Bytes of a message from which on it is applied where it holds up no other task: the thread that applies is, as a rule, that which
 /// watches the sockets, and the source is to hear from us while a huge row is copied from one buffer to another.
 const LARGE: usize = 1 << 20;
@@ -44,6 +47,9 @@ impl Attempt<'_> {
                 Ok(chunk) => chunk,
                 Err(mpsc::error::TryRecvError::Disconnected) => return Ok(None),
                 Err(mpsc::error::TryRecvError::Empty) => {
+                    if applier.is_underway() && !applier.has_enough() {
+                        applier.rest().await?;
+                    }
                     let whole = applier.has_group() && !applier.is_in_transaction();
                     if !whole && applier.has_group() {
                         applier.send().await?;
@@ -73,10 +79,11 @@ impl Attempt<'_> {
                         biased;
                         () = self.stop.cancelled(), if !self.stop.is_cancelled() => continue,
                         Ok(()) = self.until.changed() => continue,
-                        answered = applier.answer(), if applier.is_underway() => {
+                        answered = applier.answer(), if applier.has_enough() => {
                             answered?;
                             continue;
                         }
+                        () = tokio::time::sleep(UNHEARD), if applier.is_underway() && !applier.has_enough() => continue,
                         chunk = chunks.recv() => match chunk {
                             Some(chunk) => chunk,
                             None => return Ok(None),
