@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use pgstream::config::Side;
+use pgstream::config::{Environment, Side, resolve};
 use pgstream::error::ErrorKind;
 use pgstream::replication::{SlotRequest, create_slot};
 
 use super::stream::{Stream, config};
-use crate::harness::{Cluster, Options, server};
+use crate::harness::{Cluster, Database, Options, server};
 
 #[test]
 fn a_stream_that_is_taken_up_again_and_again_repeats_nothing() {
@@ -196,5 +196,33 @@ fn what_stands_in_the_way_is_read_from_every_major() {
         assert!(!of("source table \"public.fleeting\"").unwrap().blocks);
         assert!(of("source table \"public.good\"").is_none());
         assert!(of("large objects").is_some());
+    }
+}
+
+#[test]
+fn a_stream_goes_over_tls_and_over_a_socket_of_the_host_as_over_tcp() {
+    let cluster = Cluster::start(17, &Options { tls: true, ..Options::default() });
+    let mut stream =
+        Stream::between(&cluster, &cluster, "CREATE TABLE t (id int PRIMARY KEY, n int, v text)");
+    let uris = |database: &Database<'_>| {
+        [format!("{}?sslmode=require", database.uri()), cluster.socket_uri(database.name())]
+    };
+    let (sources, targets) = (uris(&stream.source), uris(&stream.target));
+    for (way, (source, target)) in sources.iter().zip(&targets).enumerate() {
+        let resolved = |uri: &str, side| resolve(uri, side, &Environment::empty()).expect("it is a URI");
+        stream.options.source = resolved(source, Side::Source);
+        stream.options.target = resolved(target, Side::Target);
+        stream.run_for(Duration::from_millis(100), || {
+            // Few at a time, so that nobody waits for an answer; many, so that the socket takes no more; a row larger than that.
+            stream.source.execute(&format!(
+                "DO $$ BEGIN FOR i IN 1..100 LOOP INSERT INTO t VALUES ({way}000000 + i, 0, 'few'); COMMIT; \
+                 UPDATE t SET n = n + 1 WHERE id = {way}000000 + i; COMMIT; PERFORM pg_sleep(0.002); END LOOP; END $$; \
+                 INSERT INTO t SELECT {way}001000 + i, i, md5(i::text) FROM generate_series(1, 20000) i; \
+                 UPDATE t SET n = n + 1; \
+                 INSERT INTO t VALUES ({way}999999, 0, repeat('large', 1000000))"
+            ));
+        });
+        stream.catch_up();
+        stream.expect_same("SELECT count(*), sum(n), sum(hashtext(t::text)::bigint) FROM t");
     }
 }
