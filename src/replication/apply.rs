@@ -257,6 +257,11 @@ impl Applier {
         !self.underway.is_empty()
     }
 
+    /// Whether commits are under way whose answers nobody waits for.
+    pub(super) fn may_rest(&self) -> bool {
+        self.is_underway() && !self.has_enough()
+    }
+
     /// When a group may be committed though it is not full: at once while the target has next to nothing to do, or some time after the last one while commits
     /// are on their way; `None` when the target is to answer first.
     pub(super) fn may_commit_at(&self) -> Option<Instant> {

@@ -70,11 +70,6 @@ impl Advance {
         Advance { stands_at: checkpoint.applied, generation: checkpoint.generation, versions: 0 }
     }
 
-    /// Where the row stands when all that was sent has committed.
-    pub fn stands_at(&self) -> Lsn {
-        self.stands_at
-    }
-
     /// The parameters of [`ADVANCE`] for the next step, to the end of a commit of the source at that time.
     pub fn step(&mut self, to: Lsn, committed_at: Option<Timestamp>) -> [Option<[u8; 8]>; 5] {
         let (from, generation) = (self.stands_at, self.generation);
@@ -169,7 +164,7 @@ mod tests {
             let [from, to, committed_at, key, next_key] = advance.step(Lsn(lsn), time);
             assert_eq!((from, key), stands);
             assert_eq!(committed_at, time.map(|_| [0xff; 8]));
-            assert_eq!((to, advance.stands_at()), (Some(lsn.to_be_bytes()), Lsn(lsn)));
+            assert_eq!((to, advance.stands_at), (Some(lsn.to_be_bytes()), Lsn(lsn)));
             *steps_of_keys.last_mut().unwrap() += 1;
             if next_key != key {
                 steps_of_keys.push(0);

@@ -77,7 +77,7 @@ impl CopyBoth {
         !self.connection.outbound.is_empty()
     }
 
-    /// Is not woken by what arrives until the next [`CopyBoth::exchange`].
+    /// Is not woken by what arrives until the next [`CopyBoth::exchange`] that reads.
     pub fn leave_alone(&mut self) -> Result<()> {
         self.connection.stream.leave_alone().map_err(|e| self.connection.lost(&e))
     }

@@ -137,20 +137,18 @@ impl Pipeline {
         if large && outbound.is_empty() {
             *outbound = BytesMut::new();
         }
-        match sent {
-            Ok(()) => self.take_answers(),
-            Err(e) => Err(self.failure(&e)?),
-        }
+        self.take_answers_unless(sent)
     }
 
-    /// Why the session is lost: what the server said before it went says more than the socket does.
-    fn failure(&mut self, error: &std::io::Error) -> Result<Error> {
+    /// Takes what has arrived; if the session is lost, what the server said before it went says more than the socket does.
+    fn take_answers_unless(&mut self, lost: std::io::Result<()>) -> Result<()> {
         self.take_answers()?;
+        let Err(e) = lost else { return Ok(()) };
         let last_error = self.answers.drain(..).find_map(|answer| match answer {
             Answer::Error(notice) => Some(self.connection.reported(notice)),
             _ => None,
         });
-        Ok(last_error.unwrap_or_else(|| self.connection.lost(error)))
+        Err(last_error.unwrap_or_else(|| self.connection.lost(&e)))
     }
 
     /// Takes what the server has answered so far, and is not woken by further answers until one is [awaited](Pipeline::answer).
@@ -161,10 +159,8 @@ impl Pipeline {
             while stream.take_arrived(inbound).await? {}
             Ok(())
         };
-        match rests.await {
-            Ok(()) => self.take_answers(),
-            Err(e) => Err(self.failure(&e)?),
-        }
+        let rests = rests.await;
+        self.take_answers_unless(rests)
     }
 
     /// The next answer that has arrived, without waiting.

@@ -47,7 +47,7 @@ impl Attempt<'_> {
                 Ok(chunk) => chunk,
                 Err(mpsc::error::TryRecvError::Disconnected) => return Ok(None),
                 Err(mpsc::error::TryRecvError::Empty) => {
-                    if applier.is_underway() && !applier.has_enough() {
+                    if applier.may_rest() {
                         applier.rest().await?;
                     }
                     let whole = applier.has_group() && !applier.is_in_transaction();
@@ -83,7 +83,7 @@ impl Attempt<'_> {
                             answered?;
                             continue;
                         }
-                        () = tokio::time::sleep(UNHEARD), if applier.is_underway() && !applier.has_enough() => continue,
+                        () = tokio::time::sleep(UNHEARD), if applier.may_rest() => continue,
                         chunk = chunks.recv() => match chunk {
                             Some(chunk) => chunk,
                             None => return Ok(None),

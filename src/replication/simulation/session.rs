@@ -371,11 +371,9 @@ impl Session {
                 };
             }
             Statement::Advance { compares } => {
-                let number = |n: usize| match parameters.get(n) {
-                    Some(Parameter::Number(number)) => *number,
-                    _ => 0,
+                let row = |lsn: usize, generation: usize| {
+                    (Lsn(number(parameters, lsn) as u64), number(parameters, generation))
                 };
-                let row = |lsn: usize, generation: usize| (Lsn(number(lsn)), number(generation));
                 target.advance(compares.then(|| row(0, 3)), row(1, 4))?;
                 return Ok(Outcome::Done("SELECT 1".to_owned()));
             }
@@ -497,7 +495,10 @@ fn text(parameter: Option<&Parameter>) -> Value {
 }
 
 fn number(parameters: &[Parameter], n: usize) -> i64 {
-    text(parameters.get(n)).and_then(|text| text.parse().ok()).unwrap_or_default()
+    match parameters.get(n) {
+        Some(Parameter::Number(number)) => *number,
+        parameter => text(parameter).and_then(|text| text.parse().ok()).unwrap_or_default(),
+    }
 }
 
 fn len(parameters: &[Parameter]) -> usize {

@@ -17,8 +17,8 @@ pub(super) struct Target {
     pub(super) checkpoint: Lsn,
     pub(super) committed_checkpoint: Lsn,
     /// The key of the checkpoint's row, and what is committed of it.
-    generation: u64,
-    pub(super) committed_generation: u64,
+    generation: i64,
+    pub(super) committed_generation: i64,
     pub(super) durable_checkpoint: Lsn,
     /// The positions that the regions were copied at.
     pub(super) snapshots: [Lsn; REGIONS],
@@ -33,7 +33,7 @@ pub(super) struct Target {
 enum Undo {
     Inserted(usize, Row),
     Removed(usize, Row),
-    Checkpoint(Lsn, u64),
+    Checkpoint(Lsn, i64),
     Noted(u64),
 }
 
@@ -248,7 +248,7 @@ impl Target {
     }
 
     /// Moves the checkpoint and gives its row another key, from where the session believes it to be if that is looked at.
-    pub(super) fn advance(&mut self, from: Option<(Lsn, u64)>, to: (Lsn, u64)) -> Result<(), Refused> {
+    pub(super) fn advance(&mut self, from: Option<(Lsn, i64)>, to: (Lsn, i64)) -> Result<(), Refused> {
         let now = (self.checkpoint, self.generation);
         if from.is_some_and(|from| from != now) {
             return Err(("22012", "division by zero"));

@@ -33,7 +33,7 @@ pub(super) enum Message {
 pub(super) enum Parameter {
     Text(Option<String>),
     /// Eight bytes in binary form.
-    Number(u64),
+    Number(i64),
     /// An array of texts or integers, in its binary form.
     Array(Vec<Option<String>>),
 }
@@ -73,7 +73,7 @@ fn bind(mut body: Bytes) -> Message {
     let binary = formats == [1];
     let parameters = (0..body.get_i16()).map(|_| match value(&mut body) {
         Some(bytes) if binary => match bytes[..].try_into() {
-            Ok(number) => Parameter::Number(u64::from_be_bytes(number)),
+            Ok(number) => Parameter::Number(i64::from_be_bytes(number)),
             Err(_) => Parameter::Array(array(bytes)),
         },
         bytes => Parameter::Text(bytes.map(text)),
